@@ -1,0 +1,34 @@
+// Package tlog reads, follows and writes transparency logs that speak the
+// protocol of the Go checksum database.
+//
+// Trusted: the verifier key that the caller configures, this machine's clock
+// (for times shown to people only) and the files below once their content has
+// been checked. Not trusted: the server, whatever lies between (a module proxy
+// that carries the log, a cache), and the content of files that a crash or a
+// broken disk may have changed. A tree head counts only with a signature by
+// the key and when it extends the head that was accepted before; a record
+// counts only when a proof ties it to such a head.
+//
+// Three types do the work:
+//
+//   - [Client] keeps the newest accepted tree head and looks up single records.
+//   - [Follow] reads all records of a log in order, from data tiles.
+//   - [Log] is the write side: an append-only log and its HTTP server.
+//
+// Files of a Client, in [ClientConfig].Dir (NAME is the log's name and key ID):
+//
+//	NAME.head           the newest accepted tree head (signed note) and when it was accepted
+//	NAME.head.previous  the one before, used when NAME.head is damaged
+//	NAME.lock           taken while the head is compared and replaced
+//	NAME.fork-HASH.txt  evidence: two tree heads, both signed, that can't both be true
+//
+// Files of a Log, in its folder:
+//
+//	lock                taken by the one process that writes
+//	records             every entry in order, framed and with checksums: the source of everything else
+//	latest              the signed tree head
+//	tile/8/...          full tiles in the layout of the protocol, written once, never changed
+//
+// Files of a [TileDir]: `latest` and `tile/8/...`, in the layout of the
+// protocol, so that any file server or rsync can pass them on.
+package tlog

@@ -1,0 +1,63 @@
+// Package index keeps, for every module in a checksum database, the versions
+// that matter for an update, in one file that answers in microseconds.
+package index
+
+import "time"
+
+// A Version is a version of a module.
+type Version struct {
+	Version string
+	Time    int64 // Unix time
+	Record  int64 // record number in the log
+}
+
+// A Module is what the index holds of one module path.
+type Module struct {
+	Path   string
+	Majors []Version // newest release of each major version under the path, newest first
+	Minors []Version // newest release of each of the newest minor lines, newest first
+	Pre    *Version  // newest pre-release, if newer than the newest release
+	Pseudo *Version  // newest pseudo-version, if nothing is tagged
+}
+
+// A Toolchain is a release of Go.
+type Toolchain struct {
+	Version string // like go1.27.4
+	Kind    string // cur, prev or next
+	Time    int64  // Unix time
+	Record  int64
+}
+
+// A Head is the tree head that the index has processed all records of.
+type Head struct {
+	Size     int64
+	Hash     [32]byte
+	Accepted time.Time
+}
+
+// A Reader answers questions; it never waits for a writer.
+type Reader interface {
+	// Module returns what is known of a module path.
+	Module(path string) (Module, bool, error)
+
+	// Later returns the paths of later major versions (/vN) of the same
+	// module, lowest first.
+	Later(path string) ([]string, error)
+
+	// IsPrefix reports whether some known module path starts with path and a slash.
+	IsPrefix(path string) (bool, error)
+
+	// HostSuffix reports whether some known module's host is labels or ends
+	// in a dot and labels.
+	HostSuffix(labels string) (bool, error)
+
+	// Toolchains returns the Go releases to offer: cur, prev, next.
+	Toolchains() ([]Toolchain, error)
+
+	// Head returns the tree head that the answers are based on.
+	Head() (Head, error)
+
+	// Changed returns a channel that is closed at the next change of any
+	// answer. Take it before reading, then wait on it.
+	Changed() <-chan struct{}
+}
