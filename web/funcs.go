@@ -1,0 +1,119 @@
+package web
+
+import (
+	"fmt"
+	"html/template"
+	"math"
+	"time"
+)
+
+// Funcs are the functions of all templates. Whatever they return as HTML they
+// have made out of numbers only.
+func Funcs() template.FuncMap {
+	return template.FuncMap{
+		"static":  staticURL,
+		"time":    timeTag,
+		"ago":     func(t time.Time) template.HTML { return agoTag(t, time.Now()) },
+		"clock":   func(t time.Time) template.HTML { return clockTag(t, time.Now()) },
+		"bytes":   Bytes,
+		"seconds": Seconds,
+		"hex":     func(b any) string { return fmt.Sprintf("%x", b) },
+	}
+}
+
+// timeTag is a point in time for people: in UTC as written here, in the
+// viewer's zone once the script has run, exact on hover.
+func timeTag(t time.Time) template.HTML {
+	if t.IsZero() {
+		return "–"
+	}
+	u := t.UTC()
+	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s">%s</time>`,
+		u.Format(time.RFC3339), u.Format("2006-01-02 15:04:05 UTC"), u.Format("2 Jan 2006, 15:04 UTC")))
+}
+
+// agoTag is a time as its distance from now, exact on hover.
+func agoTag(t, now time.Time) template.HTML {
+	if t.IsZero() {
+		return "never"
+	}
+	u := t.UTC()
+	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s" data-ago>%s</time>`,
+		u.Format(time.RFC3339), u.Format("2006-01-02 15:04:05 UTC"), Distance(now.Sub(t))))
+}
+
+// clockTag counts up from t, like 00:41.
+func clockTag(t, now time.Time) template.HTML {
+	if t.IsZero() {
+		return ""
+	}
+	d := max(0, now.Sub(t))
+	return template.HTML(fmt.Sprintf(`<span class="clock" data-clock="%s">%s</span>`,
+		t.UTC().Format(time.RFC3339), Clock(d)))
+}
+
+// Clock writes a duration like 00:41 or 1:02:03.
+func Clock(d time.Duration) string {
+	s := int(d.Seconds())
+	if s >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+	}
+	return fmt.Sprintf("%02d:%02d", s/60, s%60)
+}
+
+// Distance writes how far a point in time lies back (or ahead), in one unit.
+func Distance(d time.Duration) string {
+	ahead := d < 0
+	d = d.Abs()
+	var s string
+	switch {
+	case d < 10*time.Second && !ahead:
+		return "just now"
+	case d < time.Minute:
+		s = count(d.Seconds(), "second")
+	case d < time.Hour:
+		s = count(d.Minutes(), "minute")
+	case d < 48*time.Hour:
+		s = count(d.Hours(), "hour")
+	default:
+		s = count(d.Hours()/24, "day")
+	}
+	if ahead {
+		return "in " + s
+	}
+	return s + " ago"
+}
+
+func count(n float64, unit string) string {
+	k := int(math.Floor(n))
+	if k == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%d %ss", k, unit)
+}
+
+// Bytes writes a size like 12.3 MB.
+func Bytes(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d bytes", n)
+	case n < 1000*1000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	case n < 1000*1000*1000:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+}
+
+// Seconds writes a duration like 8.3 s or 4 min 7 s.
+func Seconds(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+}

@@ -1,0 +1,172 @@
+// Package servicepage serves the web pages and the JSON API of a supervisor.
+//
+// It shows what a [supervisor.Controller] says and passes on what people ask
+// for; it decides nothing. Nothing in a request is trusted (see package web),
+// and neither is the text of versions, reasons and log lines, which come from
+// other people's programs. Only POST changes something, and whoever may POST
+// may replace the running program by any version that the log vouches for.
+//
+// There are no files on disk.
+package servicepage
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"example.org/upkeep/supervisor"
+	"example.org/upkeep/web"
+)
+
+//go:embed templates/*.html
+var templateFS embed.FS
+
+// logLines is how many of the service's last lines the pages show.
+const logLines = 200
+
+// pause is the least time between two events to one viewer.
+const pause = 300 * time.Millisecond
+
+// Config says how the pages are served.
+type Config struct {
+	Security web.Security
+	Metrics  http.Handler // for /metrics; nil = elsewhere
+	Builder  string       // base address of the build service, for links; may be empty
+	// ReleaseNotes is the address of a version's release notes, with
+	// "{version}" where the version goes. Empty: the module's repository at
+	// one of the well-known hosts, else no link.
+	ReleaseNotes string
+	Log          *slog.Logger
+}
+
+type server struct {
+	cfg   Config
+	ctl   supervisor.Controller
+	pages *web.Templates
+	log   *slog.Logger
+	now   func() time.Time
+}
+
+// New returns the handler of all pages and of the API.
+func New(cfg Config, ctl supervisor.Controller) http.Handler {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Security.Log == nil {
+		cfg.Security.Log = cfg.Log
+	}
+	files, err := fs.Sub(templateFS, "templates")
+	if err != nil {
+		panic(fmt.Sprintf("servicepage: templates: %v", err))
+	}
+	s := &server{cfg: cfg, ctl: ctl, log: cfg.Log, now: time.Now}
+	s.pages = web.NewTemplates(files, nil, cfg.Log)
+	return web.Secure(cfg.Security, s.routes())
+}
+
+func (s *server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.overview)
+	mux.HandleFunc("GET /history", s.history)
+	mux.HandleFunc("GET /log", s.serviceLog)
+	mux.HandleFunc("GET /events", s.events)
+	mux.HandleFunc("POST /action", s.action)
+	mux.Handle("GET /static/", web.Static())
+	if s.cfg.Metrics != nil {
+		mux.Handle("GET /metrics", s.cfg.Metrics)
+	}
+	s.api(mux)
+	mux.HandleFunc("/", s.notFound)
+	return mux
+}
+
+// status asks the engine; when it does not answer the page says so itself.
+func (s *server) status(w http.ResponseWriter, r *http.Request) (supervisor.Status, bool) {
+	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	st, err := s.ctl.Status(ctx)
+	if err != nil {
+		s.message(w, http.StatusServiceUnavailable, "The supervisor does not answer", err.Error())
+		return st, false
+	}
+	return st, true
+}
+
+func (s *server) page(r *http.Request, title, live string, data any) web.Page {
+	p := web.Page{Title: title, Program: "upkeep", Live: live, Data: data}
+	for _, l := range []web.Link{{Href: "/", Text: "Overview"}, {Href: "/history", Text: "History"}, {Href: "/log", Text: "Service log"}} {
+		l.Current = r != nil && l.Href == r.URL.Path
+		p.Nav = append(p.Nav, l)
+	}
+	if s.cfg.Metrics != nil {
+		p.Nav = append(p.Nav, web.Link{Href: "/metrics", Text: "Metrics"})
+	}
+	return p
+}
+
+// message is a page that says one thing.
+func (s *server) message(w http.ResponseWriter, status int, title, text string) {
+	s.pages.Render(w, status, "message.html", s.page(nil, title, "", struct{ Title, Text string }{title, text}))
+}
+
+func (s *server) overview(w http.ResponseWriter, r *http.Request) {
+	st, ok := s.status(w, r)
+	if !ok {
+		return
+	}
+	v := s.view(st, s.ctl.Logs(12))
+	p := s.page(r, v.Sentence, "/events", v)
+	// Without the script the page is loaded again by itself, often while an
+	// update runs.
+	p.Refresh = 60
+	if st.Update != nil {
+		p.Refresh = 2
+	}
+	s.pages.Render(w, http.StatusOK, "overview.html", p)
+}
+
+func (s *server) serviceLog(w http.ResponseWriter, r *http.Request) {
+	st, ok := s.status(w, r)
+	if !ok {
+		return
+	}
+	p := s.page(r, "Service log", "/events", struct {
+		Name  string
+		Lines []string
+	}{st.Service.Name, s.ctl.Logs(logLines)})
+	p.Refresh = 10
+	s.pages.Render(w, http.StatusOK, "log.html", p)
+}
+
+func (s *server) events(w http.ResponseWriter, r *http.Request) {
+	web.ServeChanges(w, r, s.ctl.Watch(r.Context()), pause)
+}
+
+func (s *server) notFound(w http.ResponseWriter, r *http.Request) {
+	s.message(w, http.StatusNotFound, "There is no such page", "The address "+r.URL.Path+" is none of this supervisor's.")
+}
+
+// do asks the engine for an action and says how an error is to be answered.
+func (s *server) do(ctx context.Context, a supervisor.Action) (int, error) {
+	if !knownVerbs[a.Verb] {
+		return http.StatusBadRequest, fmt.Errorf("there is no action %.40q", a.Verb)
+	}
+	if len(a.Version) > 200 || len(a.GoVersion) > 40 || len(a.Reason) > 500 {
+		return http.StatusBadRequest, errors.New("a version, a Go version or a reason is too long")
+	}
+	err := s.ctl.Do(ctx, a)
+	var refused *supervisor.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		return http.StatusConflict, err
+	case err != nil:
+		return http.StatusInternalServerError, err
+	}
+	s.log.Info("action asked for on the web page", "verb", a.Verb, "version", a.Version, "by", a.By)
+	return http.StatusAccepted, nil
+}

@@ -1,0 +1,32 @@
+package servicepage
+
+import "example.org/upkeep/supervisor"
+
+// The texts of the pages that are not in the templates.
+
+// Used when the engine has no sentence of its own.
+const (
+	textCurrent  = "Up to date"
+	textPending  = "Update available"
+	textUpdating = "Updating"
+	textPaused   = "Held back: updates are paused"
+	textFailing  = "Failing"
+)
+
+var resultText = map[string]string{
+	supervisor.ResultInstalled:  "installed",
+	supervisor.ResultRolledBack: "rolled back",
+	supervisor.ResultRefused:    "refused",
+	supervisor.ResultFailed:     "failed",
+	supervisor.ResultCancelled:  "cancelled",
+	supervisor.ResultPostponed:  "postponed",
+}
+
+var resultTone = map[string]string{
+	supervisor.ResultInstalled:  "good",
+	supervisor.ResultRolledBack: "bad",
+	supervisor.ResultRefused:    "bad",
+	supervisor.ResultFailed:     "bad",
+	supervisor.ResultCancelled:  "warn",
+	supervisor.ResultPostponed:  "warn",
+}
