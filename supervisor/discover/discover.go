@@ -60,6 +60,8 @@ type SourceAnswer struct {
 	Stale     string // why nothing from it is believed, "" when it is fresh
 	Behind    bool   // another source has a larger log
 	Err       error  // why it has no answer
+
+	uncached bool // all parts come straight from the zone's server
 }
 
 // A Link is one step of a chain of keys.
@@ -180,4 +182,14 @@ type Fallback interface {
 	Versions(ctx context.Context, module string) ([]name.Entry, error)
 	// Describe says where they come from and how they are verified.
 	Describe() string
+}
+
+func isNotFound(err error) bool { return errors.Is(err, ErrNotFound) }
+
+func bogusKind(err error) string {
+	var b *BogusError
+	if errors.As(err, &b) {
+		return b.Kind
+	}
+	return ""
 }
