@@ -1,0 +1,177 @@
+package sandbox
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// cgroups makes one group for each command: below the server's own groups, in
+// the unified hierarchy (v2), or in the memory and pids hierarchies (v1).
+type cgroups struct {
+	v2     bool
+	memory string // folder below which groups are made
+	pids   string // the same as memory in v2
+}
+
+// A group holds one command's processes. A nil group sets no limits.
+type group struct {
+	c    *cgroups
+	dirs []string
+}
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+// openCgroups finds where groups can be made and tries it.
+func openCgroups() (*cgroups, error) {
+	f, err := os.Open("/proc/self/cgroup")
+	if err != nil {
+		return nil, fmt.Errorf("there are no control groups: %w", err)
+	}
+	defer f.Close()
+	own := map[string]string{} // controller → path; "" is v2
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		_, rest, _ := strings.Cut(sc.Text(), ":")
+		names, path, _ := strings.Cut(rest, ":")
+		for name := range strings.SplitSeq(names, ",") {
+			own[name] = path
+		}
+	}
+	c := &cgroups{}
+	if p, ok := own["memory"]; ok && own["pids"] != "" {
+		c.memory = v1Dir("memory", p)
+		c.pids = v1Dir("pids", own["pids"])
+	} else if p, ok := own[""]; ok {
+		c.v2 = true
+		if c.memory, err = openV2(filepath.Join(cgroupRoot, p)); err != nil {
+			return nil, err
+		}
+		c.pids = c.memory
+	} else {
+		return nil, errors.New("the memory and pids controllers are not there")
+	}
+	g, err := c.create(0, Limits{Memory: 64 << 20, Processes: 16})
+	if err != nil {
+		return nil, err
+	}
+	g.remove()
+	return c, nil
+}
+
+// v1Dir returns the folder of the server's group in a v1 hierarchy. In a
+// container the path may be that of the host: the root is the nearest then.
+func v1Dir(controller, path string) string {
+	dir := filepath.Join(cgroupRoot, controller, path)
+	if _, err := os.Stat(dir); err != nil {
+		return filepath.Join(cgroupRoot, controller)
+	}
+	return dir
+}
+
+// openV2 prepares the server's group for children with limits: a group with
+// processes of its own can't have them, so the server moves to a leaf.
+func openV2(dir string) (string, error) {
+	if filepath.Base(dir) == "upkeep-server" {
+		dir = filepath.Dir(dir) // a server before this one moved there
+	}
+	leaf := filepath.Join(dir, "upkeep-server")
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("can't make a control group: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+		return "", fmt.Errorf("can't enter a control group of its own: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+memory +pids"), 0); err != nil {
+		return "", fmt.Errorf("can't pass on the memory and pids controllers: %w", err)
+	}
+	return dir, nil
+}
+
+func (c *cgroups) create(seq int64, l Limits) (*group, error) {
+	if c == nil {
+		return nil, nil
+	}
+	name := fmt.Sprintf("upkeep-build-%d-%d", os.Getpid(), seq)
+	g := &group{c: c}
+	for _, parent := range []string{c.memory, c.pids} {
+		dir := filepath.Join(parent, name)
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			g.remove()
+			return nil, fmt.Errorf("can't make a control group: %w", err)
+		}
+		g.dirs = append(g.dirs, dir)
+	}
+	set := func(dir, file string, v int64) error {
+		if v == 0 {
+			return nil
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(strconv.FormatInt(v, 10)), 0); err != nil {
+			return fmt.Errorf("can't limit a control group: %w", err)
+		}
+		return nil
+	}
+	memFile := "memory.limit_in_bytes"
+	if c.v2 {
+		memFile = "memory.max"
+	}
+	if err := errors.Join(set(g.dirs[0], memFile, l.Memory), set(g.dirs[1], "pids.max", l.Processes)); err != nil {
+		g.remove()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *group) add(pid int) error {
+	if g == nil {
+		return nil
+	}
+	for _, dir := range g.dirs {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+			return fmt.Errorf("putting the command into its control group: %w", err)
+		}
+	}
+	return nil
+}
+
+// outOfMemory reports whether the kernel ended a process of the group.
+func (g *group) outOfMemory() bool {
+	if g == nil {
+		return false
+	}
+	file := "memory.oom_control"
+	if g.c.v2 {
+		file = "memory.events"
+	}
+	data, err := os.ReadFile(filepath.Join(g.dirs[0], file))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(data)) {
+		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
+			return n != "0"
+		}
+	}
+	return false
+}
+
+// remove deletes the group. Its last processes may need a moment to be gone.
+func (g *group) remove() {
+	if g == nil {
+		return
+	}
+	for _, dir := range g.dirs {
+		for range 100 {
+			err := os.Remove(dir)
+			if err == nil || errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}

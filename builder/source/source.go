@@ -1,0 +1,153 @@
+// Package source gets go.mod files and zips of modules and checks each against
+// the checksum database.
+//
+// Trusted: the checksum database's key and what its log proves. Not trusted:
+// module proxies. What a proxy answers is used only after its hash was found in
+// the database's log; lists of versions can't be checked and serve as hints.
+// The package keeps no files; the log client keeps its state in a folder of its own.
+package source
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/sumdb/dirhash"
+
+	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/tlog"
+)
+
+// A HashError is content that differs from what the checksum database records.
+type HashError struct {
+	What      string // module@version or module@version/go.mod
+	Got, Want string
+}
+
+func (e *HashError) Error() string {
+	return fmt.Sprintf("%s from the module proxy has the hash %s, but the checksum database records %s: the proxy served something else than everybody else gets", e.What, e.Got, e.Want)
+}
+
+// A Database answers lookups with verified records, as [*tlog.Client] does.
+type Database interface {
+	Lookup(ctx context.Context, key string) (tlog.Record, error)
+}
+
+// A Source is a module proxy and the checksum database that it is checked against.
+type Source struct {
+	Proxy *goproxy.Client
+	DB    Database
+}
+
+// Sums are the hashes of a version that the checksum database records.
+type Sums struct {
+	Zip   string // h1:…
+	GoMod string
+}
+
+// Sums looks a version up in the checksum database.
+func (s *Source) Sums(ctx context.Context, m module.Version) (Sums, error) {
+	path, err := module.EscapePath(m.Path)
+	if err != nil {
+		return Sums{}, err
+	}
+	version, err := module.EscapeVersion(m.Version)
+	if err != nil {
+		return Sums{}, err
+	}
+	rec, err := s.DB.Lookup(ctx, path+"@"+version)
+	if err != nil {
+		return Sums{}, fmt.Errorf("looking up %s in the checksum database: %w", m, err)
+	}
+	var sums Sums
+	for line := range strings.Lines(string(rec.Data)) {
+		f := strings.Fields(line)
+		if len(f) != 3 || f[0] != m.Path {
+			continue
+		}
+		switch f[1] {
+		case m.Version:
+			sums.Zip = f[2]
+		case m.Version + "/go.mod":
+			sums.GoMod = f[2]
+		}
+	}
+	if sums.Zip == "" || sums.GoMod == "" {
+		return Sums{}, fmt.Errorf("the checksum database's record for %s holds other modules or versions", m)
+	}
+	return sums, nil
+}
+
+// GoMod returns the verified go.mod file of a version.
+func (s *Source) GoMod(ctx context.Context, m module.Version) ([]byte, error) {
+	data, err := s.Proxy.GoMod(ctx, m.Path, m.Version)
+	if err != nil {
+		return nil, err
+	}
+	sums, err := s.Sums(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	got, err := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if got != sums.GoMod {
+		return nil, &HashError{m.String() + "/go.mod", got, sums.GoMod}
+	}
+	return data, nil
+}
+
+// Zip writes the verified zip of a version to a new file of the given name and
+// returns its h1 hash. On an error there is no file. progress, which may be
+// nil, is told the number of bytes so far.
+func (s *Source) Zip(ctx context.Context, m module.Version, file string, max int64, progress func(int64)) (sum string, err error) {
+	sums, err := s.Sums(ctx, m)
+	if err != nil {
+		return "", err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return "", fmt.Errorf("downloading %s: %w", m, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(file))
+		}
+	}()
+	w := io.Writer(f)
+	if progress != nil {
+		w = &counter{w: f, progress: progress}
+	}
+	if err := errors.Join(s.Proxy.Zip(ctx, m.Path, m.Version, w, max), f.Close()); err != nil {
+		return "", err
+	}
+	got, err := dirhash.HashZip(file, dirhash.Hash1)
+	if err != nil {
+		return "", fmt.Errorf("reading the zip of %s: %w", m, err)
+	}
+	if got != sums.Zip {
+		return "", &HashError{m.String(), got, sums.Zip}
+	}
+	return got, nil
+}
+
+type counter struct {
+	w        io.Writer
+	n        int64
+	progress func(int64)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	c.progress(c.n)
+	return n, err
+}
