@@ -237,6 +237,8 @@ type Event struct {
 	Security bool      `json:"security"`
 	Text     string    `json:"text"`
 	Version  string    `json:"version,omitempty"`
+	Count    int       `json:"count"` // how often it happened; Time is the last time
+	First    time.Time `json:"first"`
 }
 
 // Action is something that a person asks for.

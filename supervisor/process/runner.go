@@ -1,0 +1,205 @@
+package process
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// OS runs real processes.
+type OS struct {
+	dir string // state folder
+	log *slog.Logger
+
+	mu   sync.Mutex // held while a process is started and recorded
+	mark string
+	ours map[int]bool // processes that somebody waits for
+}
+
+// NewOS returns a runner that keeps its record in the state folder. It makes
+// this process the subreaper of what the service leaves behind.
+func NewOS(stateDir string, log *slog.Logger) *OS {
+	r := &OS{dir: stateDir, log: log, mark: rand.Text(), ours: map[int]bool{}}
+	if err := becomeSubreaper(); err != nil {
+		log.Warn("left-over children of the service can't be adopted", "err", err)
+	}
+	r.reap()
+	return r
+}
+
+func (r *OS) recordFile() string { return filepath.Join(r.dir, "process") }
+
+// markName is the environment variable by which a service is recognised after
+// its supervisor was killed between starting it and recording its process id.
+const markName = "UPKEEP_MARK"
+
+// Start runs a process.
+func (r *OS) Start(s Spec) (Process, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Recorded before the start too: a kill in between leaves the mark to look for.
+	if err := r.write(record{Mark: r.mark}); err != nil {
+		r.log.Error("the service's process can't be recorded; if upkeep is killed, the service has to be ended by hand", "err", err)
+	}
+	attr := &os.ProcAttr{
+		Dir:   s.Dir,
+		Env:   append(s.Env[:len(s.Env):len(s.Env)], markName+"="+r.mark),
+		Files: []*os.File{nil, os.Stdout, os.Stderr},
+		Sys:   sysProcAttr(s.Cred),
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, fmt.Errorf("starting the service: %w", err)
+	}
+	defer null.Close()
+	attr.Files[0] = null
+	if s.Output != nil {
+		stdout, stderr, err := s.Output.pipes()
+		if err != nil {
+			return nil, fmt.Errorf("starting the service: %w", err)
+		}
+		defer stdout.Close()
+		defer stderr.Close()
+		attr.Files[1], attr.Files[2] = stdout, stderr
+	}
+	p := &osProcess{runner: r, spec: s, done: make(chan struct{})}
+	argv := append([]string{s.Name}, s.Args...)
+	for try := 0; ; try++ {
+		p.started = time.Now()
+		p.proc, err = os.StartProcess(s.File, argv, attr)
+		// A file that was just written can still be held open for writing by a
+		// child of ours between its fork and its exec.
+		if !errors.Is(err, syscall.ETXTBSY) || try == 20 {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("starting the service: %w", err)
+	}
+	p.pid = p.proc.Pid
+	r.ours[p.pid] = true
+	if err := r.write(describe(p.pid, r.mark)); err != nil {
+		r.log.Error("the service's process can't be recorded; if upkeep is killed, the service has to be ended by hand", "err", err)
+	}
+	go p.wait()
+	return p, nil
+}
+
+// Guard runs start, which starts a child of its own (a hook), so that the
+// reaper takes it for nobody's; done tells that it was waited for.
+func (r *OS) Guard(start func() (pid int, err error)) (done func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pid, err := start()
+	if err != nil {
+		return nil, err
+	}
+	r.ours[pid] = true
+	return func() { r.forget(pid) }, nil
+}
+
+func (r *OS) forget(pid int) {
+	r.mu.Lock()
+	delete(r.ours, pid)
+	r.mu.Unlock()
+	r.reapNow()
+}
+
+type osProcess struct {
+	runner  *OS
+	spec    Spec
+	proc    *os.Process
+	pid     int
+	started time.Time
+	done    chan struct{}
+	exit    Exit
+}
+
+func (p *osProcess) Pid() int              { return p.pid }
+func (p *osProcess) Started() time.Time    { return p.started }
+func (p *osProcess) Done() <-chan struct{} { return p.done }
+func (p *osProcess) Exit() Exit            { return p.exit }
+
+func (p *osProcess) Signal(s os.Signal) error {
+	select {
+	case <-p.done:
+		return os.ErrProcessDone // its id may be somebody else's by now
+	default:
+		return p.proc.Signal(s)
+	}
+}
+
+func (p *osProcess) wait() {
+	st, err := p.proc.Wait()
+	p.exit.After = time.Since(p.started)
+	if err != nil {
+		p.exit.Code = -1
+	} else {
+		p.exit.Code = st.ExitCode()
+		if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+			p.exit.Signal, p.exit.Core = ws.Signal(), ws.CoreDump()
+		}
+		p.exit.Rusage = &Rusage{User: st.UserTime(), System: st.SystemTime(), MaxRSS: maxRSS(st)}
+	}
+	close(p.done)
+	p.runner.forget(p.pid)
+}
+
+// Stop ends the process and everything that it started.
+func (p *osProcess) Stop(ctx context.Context) (killed bool, err error) {
+	_ = p.Signal(p.spec.Stop) // it may just have ended
+	timer := time.NewTimer(p.spec.Grace)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+	case <-timer.C:
+		killed = true
+	case <-ctx.Done():
+		killed = true
+	}
+	// Also after a good end: what it left behind would hold its ports and files.
+	err = p.killAll()
+	if err != nil {
+		return killed, err
+	}
+	if err := p.runner.write(record{}); err != nil {
+		p.runner.log.Warn("the record of the ended process can't be cleared", "err", err)
+	}
+	return killed, nil
+}
+
+// killTime bounds waiting for a killed process; one in uninterruptible sleep
+// (a dead disk) cannot be ended by anybody.
+const killTime = 10 * time.Second
+
+func (p *osProcess) killAll() error {
+	deadline := time.Now().Add(killTime)
+	for {
+		left := killGroup(p.pid)
+		select {
+		case <-p.done:
+			left = p.runner.killOrphans() || left
+			if !left {
+				return nil
+			}
+		default:
+			_ = p.proc.Kill()
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("stopping the service: process %d or one that it started is still there %v after it was killed", p.pid, killTime)
+		}
+		select {
+		case <-p.done:
+			time.Sleep(2 * time.Millisecond)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,18 @@
+package supervisor
+
+import (
+	"strings"
+	"syscall"
+)
+
+func signalByName(name string) (syscall.Signal, bool) {
+	switch strings.TrimPrefix(strings.ToUpper(name), "SIG") {
+	case "TERM":
+		return syscall.SIGTERM, true
+	case "INT":
+		return syscall.SIGINT, true
+	case "KILL":
+		return syscall.SIGKILL, true
+	}
+	return 0, false
+}
