@@ -1,6 +1,8 @@
 package discover
 
 import (
+	"errors"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -51,9 +53,23 @@ func newMetrics(reg prometheus.Registerer, sources []*source) *metrics {
 		m.logSize.WithLabelValues(s.zone, s.spec)
 	}
 	if reg != nil {
-		reg.MustRegister(m.asks, m.events, m.bogus, m.fresh, m.silent, m.logSize, m.rtt)
+		m.asks, m.events, m.bogus = register(reg, m.asks), register(reg, m.events), register(reg, m.bogus)
+		m.fresh, m.silent, m.logSize = register(reg, m.fresh), register(reg, m.silent), register(reg, m.logSize)
+		m.rtt = register(reg, m.rtt)
 	}
 	return m
+}
+
+// register returns the collector that counts: after a change of the
+// configuration that is the one from before.
+func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
+	var have prometheus.AlreadyRegisteredError
+	if err := reg.Register(c); errors.As(err, &have) {
+		if old, ok := have.ExistingCollector.(C); ok {
+			return old
+		}
+	}
+	return c
 }
 
 func (m *metrics) observe(a Answer, err error) {

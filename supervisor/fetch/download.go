@@ -1,0 +1,270 @@
+package fetch
+
+import (
+	"compress/gzip"
+	"context"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/durable"
+	"example.org/upkeep/internal/httpget"
+)
+
+const (
+	stallTimeout = 30 * time.Second // without a single byte
+	maxResumes   = 5
+	maxBinary    = 4 << 30 // larger than any program; a record that says more is a lie
+)
+
+// Download writes the binary of a verified record to dest, with mode 0755. It
+// stands there only when its size, its sum and the build information inside
+// are the record's; until then it has another name and cannot be executed.
+// progress (which may be nil) counts bytes of the unpacked binary.
+func (f *Fetcher) Download(ctx context.Context, p Proof, dest string, progress func(done, total int64)) error {
+	err := f.download(ctx, p, dest, progress)
+	f.m.result(err)
+	return err
+}
+
+func (f *Fetcher) download(ctx context.Context, p Proof, dest string, progress func(done, total int64)) (err error) {
+	r := p.Record
+	if err := r.Check(); err != nil {
+		return fmt.Errorf("downloading %s: %w", r.Spec, err)
+	}
+	if r.Size > maxBinary {
+		return &VerifyError{Kind: BadSize, Err: fmt.Errorf("the record of %s says that it is %d bytes long, more than any program", r.Spec, r.Size)}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, f.cfg.Timeout.D(), fmt.Errorf("downloading %s took longer than timeout (%s)", r.Spec, f.cfg.Timeout))
+	defer cancel()
+	file, err := os.CreateTemp(filepath.Dir(dest), filepath.Base(dest)+".tmp-*") // mode 0600: nobody can execute it
+	if err != nil {
+		return fmt.Errorf("downloading %s: %w", r.Spec, err)
+	}
+	tmp := file.Name()
+	defer func() {
+		if err != nil {
+			file.Close()
+			os.Remove(tmp)
+		}
+	}()
+	if err := f.fill(ctx, r, file, progress); err != nil {
+		return err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("downloading %s: %w", r.Spec, err)
+	}
+	if err := CheckFile(file, r); err != nil {
+		return err
+	}
+	if err := file.Chmod(0o755); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("downloading %s: %w", r.Spec, err)
+	}
+	if err := file.Sync(); err != nil {
+		return fmt.Errorf("downloading %s: %w", r.Spec, err)
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("downloading %s: %w", r.Spec, err)
+	}
+	if err := durable.Rename(tmp, dest); err != nil {
+		return fmt.Errorf("downloading %s: %w", r.Spec, err)
+	}
+	return nil
+}
+
+// CheckFile verifies a binary against a record: size, sum and build information.
+func CheckFile(file *os.File, r spec.Record) error {
+	d := spec.NewDigest()
+	n, err := io.Copy(d, io.LimitReader(file, r.Size+1))
+	if err != nil {
+		return fmt.Errorf("verifying %s: %w", r.Spec, err)
+	}
+	if n != r.Size {
+		return &VerifyError{Kind: BadSize, Err: fmt.Errorf("the binary of %s is not %d bytes long, as its record says", r.Spec, r.Size)}
+	}
+	if d.Sum() != r.Sum {
+		return &VerifyError{Kind: BadSum, Err: fmt.Errorf("the binary of %s has the sum %s, and the log's record says %s: it is not what was built, and is not installed", r.Spec, d.Sum(), r.Sum)}
+	}
+	bi, err := buildinfo.Read(file)
+	if err == nil {
+		err = spec.CheckBuildInfo(bi, r.Spec)
+	}
+	if err != nil {
+		return &VerifyError{Kind: BuildInfo, Err: fmt.Errorf("the binary recorded for %s does not say that it is that program: %w", r.Spec, err)}
+	}
+	return nil
+}
+
+// fill copies the binary to w, preferring the compressed form, and stops at the
+// first byte beyond the record's size.
+func (f *Fetcher) fill(ctx context.Context, r spec.Record, w io.Writer, progress func(done, total int64)) error {
+	url := f.base + "/" + r.Spec.String() + r.Sum + "/" + r.FileName()
+	// A gzip file of incompressible data is a little larger than the data.
+	body := &resuming{ctx: ctx, hc: f.hc, url: url + ".gz", left: r.Size + r.Size/100 + 64<<10}
+	defer body.Close()
+	err := body.open()
+	var se *httpget.StatusError
+	plain := errors.As(err, &se) && se.NotFound()
+	if plain {
+		body.url, body.left = url, r.Size+1
+		err = body.open()
+	}
+	if err != nil {
+		return f.downloadError(ctx, r, err)
+	}
+	var src io.Reader = body
+	if !plain {
+		gz, err := gzip.NewReader(body)
+		if err != nil {
+			return f.downloadError(ctx, r, fmt.Errorf("it is not a gzip file: %w", err))
+		}
+		gz.Multistream(false)
+		src = gz
+	}
+	done := int64(0)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := src.Read(buf)
+		if done += int64(n); done > r.Size {
+			return &VerifyError{Kind: BadSize, Err: fmt.Errorf("the builder sends more than the %d bytes that the record of %s says", r.Size, r.Spec)}
+		}
+		if _, err := w.Write(buf[:n]); err != nil {
+			return fmt.Errorf("downloading %s: %w", r.Spec, err)
+		}
+		if progress != nil && n > 0 {
+			progress(done, r.Size)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return f.downloadError(ctx, r, err)
+		}
+	}
+	if done < r.Size {
+		return &VerifyError{Kind: BadSize, Err: fmt.Errorf("the builder sends %d bytes, and the record of %s says %d", done, r.Spec, r.Size)}
+	}
+	return nil
+}
+
+func (f *Fetcher) downloadError(ctx context.Context, r spec.Record, err error) error {
+	if errors.Is(err, errTooLong) {
+		return &VerifyError{Kind: BadSize, Err: fmt.Errorf("the builder sends more for %s than its record of %d bytes allows", r.Spec, r.Size)}
+	}
+	if ctx.Err() != nil && context.Cause(ctx) != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return fmt.Errorf("downloading %s: %w", r.Spec, err)
+}
+
+var errTooLong = errors.New("longer than allowed")
+
+// resuming reads a file over HTTP and goes on where it was when the connection
+// breaks or stalls.
+type resuming struct {
+	ctx     context.Context
+	hc      *http.Client
+	url     string
+	left    int64 // bytes still allowed
+	off     int64
+	etag    string
+	resumes int
+
+	body   io.ReadCloser
+	cancel context.CancelFunc
+	stall  *time.Timer
+}
+
+func (r *resuming) open() error {
+	r.Close()
+	ctx, cancel := context.WithCancel(r.ctx)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
+	if err != nil {
+		cancel()
+		return err
+	}
+	// The file is a gzip file itself; the transport must not unpack anything.
+	req.Header.Set("Accept-Encoding", "identity")
+	if r.off > 0 {
+		req.Header.Set("Range", "bytes="+strconv.FormatInt(r.off, 10)+"-")
+		if r.etag != "" {
+			req.Header.Set("If-Range", r.etag)
+		}
+	}
+	stall := time.AfterFunc(stallTimeout, cancel)
+	resp, err := r.hc.Do(req)
+	if err == nil {
+		if err = httpget.Check(resp); err != nil {
+			resp.Body.Close()
+		}
+	}
+	if err != nil {
+		stall.Stop()
+		cancel()
+		return err
+	}
+	if r.off > 0 && resp.StatusCode != http.StatusPartialContent {
+		// The server starts over: what is there already is read again and dropped.
+		if _, err := io.CopyN(io.Discard, resp.Body, r.off); err != nil {
+			resp.Body.Close()
+			stall.Stop()
+			cancel()
+			return err
+		}
+	}
+	r.etag = resp.Header.Get("ETag")
+	r.body, r.cancel, r.stall = resp.Body, cancel, stall
+	return nil
+}
+
+func (r *resuming) Read(p []byte) (int, error) {
+	for {
+		if r.left <= 0 {
+			return 0, errTooLong
+		}
+		r.stall.Reset(stallTimeout)
+		n, err := r.body.Read(p[:min(int64(len(p)), r.left)])
+		r.off += int64(n)
+		r.left -= int64(n)
+		if n > 0 {
+			return n, nil
+		}
+		if err == nil {
+			continue
+		}
+		if err == io.EOF || r.ctx.Err() != nil || r.resumes >= maxResumes {
+			return 0, err
+		}
+		for {
+			r.resumes++
+			select {
+			case <-r.ctx.Done():
+				return 0, err
+			case <-time.After(time.Duration(r.resumes) * 300 * time.Millisecond):
+			}
+			if oerr := r.open(); oerr == nil {
+				break
+			} else if r.resumes >= maxResumes {
+				return 0, errors.Join(err, oerr)
+			}
+		}
+	}
+}
+
+func (r *resuming) Close() error {
+	if r.body == nil {
+		return nil
+	}
+	r.stall.Stop()
+	err := r.body.Close()
+	r.cancel()
+	r.body = nil
+	return err
+}
