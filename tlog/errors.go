@@ -15,6 +15,10 @@ var (
 	// ErrStale says that the server offers an older tree head of the same history.
 	ErrStale = errors.New("tree head is older than the one accepted before")
 
+	// ErrShrunk says that the log offers fewer records than before, and that
+	// nothing shows that they are the same.
+	ErrShrunk = errors.New("has fewer records than before, not proven to be the same ones")
+
 	// ErrNoDataTiles says that the server serves hash tiles and refuses data tiles.
 	ErrNoDataTiles = errors.New("server refuses data tiles")
 

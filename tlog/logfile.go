@@ -1,0 +1,135 @@
+package tlog
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+)
+
+// The file "records" is a row of frames: length and CRC-32C of the payload
+// (4 bytes each, little-endian), then the payload: length of the key
+// (uvarint), key, text.
+
+const (
+	maxKey  = 4 << 10
+	maxText = 64 << 10
+
+	frameHeader = 8
+	maxFrame    = binary.MaxVarintLen64 + maxKey + maxText
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func appendFrame(b []byte, e Entry) []byte {
+	start := len(b)
+	b = append(b, make([]byte, frameHeader)...)
+	b = binary.AppendUvarint(b, uint64(len(e.Key)))
+	b = append(b, e.Key...)
+	b = append(b, e.Text...)
+	payload := b[start+frameHeader:]
+	binary.LittleEndian.PutUint32(b[start:], uint32(len(payload)))
+	binary.LittleEndian.PutUint32(b[start+4:], crc32.Checksum(payload, castagnoli))
+	return b
+}
+
+// errTorn says that a frame is incomplete or damaged.
+var errTorn = errors.New("is incomplete or damaged")
+
+// readFrame reads the next frame; io.EOF means that there is none.
+func readFrame(r io.Reader) (e Entry, size int64, err error) {
+	var header [frameHeader]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errTorn
+		}
+		return e, 0, err
+	}
+	n := binary.LittleEndian.Uint32(header[:])
+	if n > maxFrame {
+		return e, 0, errTorn
+	}
+	payload := make([]byte, n)
+	if _, err := io.ReadFull(r, payload); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			err = errTorn
+		}
+		return e, 0, err
+	}
+	if crc32.Checksum(payload, castagnoli) != binary.LittleEndian.Uint32(header[4:]) {
+		return e, 0, errTorn
+	}
+	keyLen, k := binary.Uvarint(payload)
+	if k <= 0 || keyLen > uint64(len(payload)-k) {
+		return e, 0, errTorn
+	}
+	rest := payload[k:]
+	return Entry{Key: string(rest[:keyLen]), Text: rest[keyLen:]}, frameHeader + int64(n), nil
+}
+
+// A recordFile is the file "records" and where each record starts in it.
+type recordFile struct {
+	f       *os.File
+	offsets []int64 // of each record
+	size    int64   // end of the last good record
+}
+
+// openRecords opens the file and calls each for every good record in it. What
+// follows the last good record may be what a crash left of an append that was
+// never confirmed; once that is sure, cut removes it.
+func openRecords(name string, each func(Entry) error) (*recordFile, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	rf := &recordFile{f: f}
+	r := bufio.NewReaderSize(f, 1<<20)
+	for {
+		e, n, err := readFrame(r)
+		if errors.Is(err, io.EOF) || errors.Is(err, errTorn) {
+			return rf, nil
+		}
+		if err == nil {
+			rf.offsets = append(rf.offsets, rf.size)
+			rf.size += n
+			err = each(e)
+		}
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+}
+
+// cut removes what follows the last good record.
+func (rf *recordFile) cut() error { return rf.f.Truncate(rf.size) }
+
+// append writes frames behind the last good record and syncs.
+func (rf *recordFile) append(frames []byte, starts []int64) error {
+	if err := rf.cut(); err != nil { // what a failed write left
+		return err
+	}
+	if _, err := rf.f.WriteAt(frames, rf.size); err != nil {
+		return errors.Join(err, rf.cut())
+	}
+	if err := rf.f.Sync(); err != nil {
+		return err
+	}
+	for _, s := range starts {
+		rf.offsets = append(rf.offsets, rf.size+s)
+	}
+	rf.size += int64(len(frames))
+	return nil
+}
+
+// read returns one record.
+func (rf *recordFile) read(offset int64) (Entry, error) {
+	e, _, err := readFrame(io.NewSectionReader(rf.f, offset, frameHeader+maxFrame))
+	if err != nil {
+		return e, fmt.Errorf("record at offset %d of %s: %w", offset, rf.f.Name(), err)
+	}
+	return e, nil
+}
