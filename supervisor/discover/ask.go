@@ -160,7 +160,11 @@ func (d *Discoverer) Ask(ctx context.Context, module string) (Answer, error) {
 	err := v.err
 	if v.conflict != nil {
 		i, j := v.conflict[0], v.conflict[1]
-		files, kerr := keepEvidence(d.opt.Dir, now, []string{d.sources[i].id(), d.sources[j].id()}, [][]evidence{evs[i], evs[j]})
+		dir := d.opt.Dir
+		if d.opt.ReadOnly {
+			dir = ""
+		}
+		files, kerr := keepEvidence(dir, now, []string{d.sources[i].id(), d.sources[j].id()}, [][]evidence{evs[i], evs[j]})
 		for k := range a.Events {
 			if a.Events[k].Kind == EventConflict {
 				a.Events[k].Files = files
@@ -265,6 +269,9 @@ func (d *Discoverer) remember(module string, now time.Time, a *Answer, v verdict
 		a.Fresh.Silent = true
 		a.Events = append(a.Events, Event{Kind: EventSilence, At: now,
 			Text: fmt.Sprintf("no fresh verified answer for %s since %s, longer than max_silence (%s): answers may be dropped on the way", module, stamp(s.Since), d.cfg.MaxSilence)})
+	}
+	if d.opt.ReadOnly {
+		return nil
 	}
 	return d.state.save(d.opt.Dir)
 }

@@ -56,6 +56,7 @@ func DefaultConfig() Config {
 // and remembers nothing.
 type Options struct {
 	Dir      string // state and evidence; "" = nothing is remembered
+	ReadOnly bool   // the state is another process's: it is read and not changed
 	Logger   *slog.Logger
 	Metrics  prometheus.Registerer
 	Now      func() time.Time // for tests
