@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/module"
+
+	"example.org/upkeep/dnsserver"
+	"example.org/upkeep/internal/cli"
+	"example.org/upkeep/internal/config"
+	"example.org/upkeep/internal/goproxy"
+)
+
+// A Config is the program's configuration file.
+type Config struct {
+	Listen []string             `toml:"listen" comment:"Addresses to answer on over UDP and TCP. Port 0 is a free one, which is printed."`
+	Keys   string               `toml:"keys" comment:"Folder of the zone's keys: pairs of K*.key and K*.private files, see 'upkeep-dns keygen'."`
+	State  string               `toml:"state" comment:"Folder of the index and of the newest tree head. It must outlive restarts."`
+	HTTP   string               `toml:"http" comment:"Address for metrics (/metrics) and the page of the index; empty is none."`
+	Zone   dnsserver.ZoneConfig `toml:"zone" comment:"The zone."`
+	Limits LimitConfig          `toml:"limits" comment:"Bounds on what askers can use."`
+	Log    LogConfig            `toml:"log" comment:"The checksum database."`
+	Watch  WatchConfig          `toml:"watch" comment:"What to watch, when log.mode is \"watch\"."`
+}
+
+// LimitConfig bounds what askers can use.
+type LimitConfig struct {
+	Idle       config.Duration `toml:"tcp_idle" comment:"A TCP connection without a query is closed after this time."`
+	Conns      int             `toml:"tcp_connections" comment:"TCP connections in all."`
+	ConnsPerIP int             `toml:"tcp_connections_per_client" comment:"TCP connections of one IPv4 address or IPv6 /64."`
+	Answers    int             `toml:"answers" comment:"Answers and signatures kept in memory, about 1 kB for each."`
+}
+
+// LogConfig says which checksum database to follow, and how.
+type LogConfig struct {
+	Mode     string          `toml:"mode" comment:"\"follow\" reads the whole log; \"watch\" looks up the versions of some modules."`
+	Database string          `toml:"database" comment:"The checksum database in the form of GOSUMDB: \"sum.golang.org\", or a verifier key (name+hash+key).\nEmpty is what GOSUMDB says, or 'go env'."`
+	URL      string          `toml:"url" comment:"Where it answers. Empty is through the module proxy when that carries it, else https://<name>."`
+	Proxy    string          `toml:"proxy" comment:"Module proxies in the form of GOPROXY. Empty is what GOPROXY says, or 'go env'."`
+	Interval config.Duration `toml:"interval" comment:"Time between two polls; a little jitter is added."`
+	Tiles    string          `toml:"tiles" comment:"Folder that keeps the log's tiles for a second index, when following; empty is none."`
+}
+
+// WatchConfig says what to watch.
+type WatchConfig struct {
+	Modules   []string `toml:"modules" comment:"Module paths, for example [\"github.com/mjl-/mox\"]."`
+	Toolchain bool     `toml:"toolchain" comment:"Watch the releases of Go too."`
+}
+
+func defaultConfig() Config {
+	lc := dnsserver.DefaultListenConfig()
+	c := Config{
+		Listen: []string{":53"},
+		Keys:   "/var/lib/upkeep-dns/keys",
+		State:  "/var/lib/upkeep-dns",
+		Zone:   dnsserver.DefaultZoneConfig(),
+		Limits: LimitConfig{config.Duration(lc.Idle), lc.Conns, lc.ConnsPerIP, dnsserver.DefaultAnswers},
+		Log:    LogConfig{Mode: "follow", Interval: config.Duration(30 * time.Second)},
+		Watch:  WatchConfig{Modules: []string{}, Toolchain: true},
+	}
+	c.Zone.NameServers = []dnsserver.NameServer{}
+	c.Zone.Records = []string{}
+	return c
+}
+
+const minInterval = 100 * time.Millisecond
+
+func (c *Config) check() error {
+	if err := c.Zone.Check(); err != nil {
+		return err
+	}
+	if len(c.Listen) == 0 {
+		return errors.New("listen: no address to answer on")
+	}
+	if c.State == "" || c.Keys == "" {
+		return errors.New("state and keys: both folders must be named")
+	}
+	if c.Limits.Idle.D() < 100*time.Millisecond || c.Limits.Idle.D() > time.Hour || c.Limits.Conns < 1 || c.Limits.ConnsPerIP < 1 || c.Limits.Answers < 64 || c.Limits.Answers > 1<<26 {
+		return errors.New("limits: tcp_idle is between 100ms and 1h, the connections at least 1, answers between 64 and 67108864")
+	}
+	if c.Log.Interval.D() < minInterval {
+		return fmt.Errorf("log.interval: %s is less than %s", c.Log.Interval, minInterval)
+	}
+	switch c.Log.Mode {
+	case "follow":
+	case "watch":
+		if len(c.Watch.Modules) == 0 && !c.Watch.Toolchain {
+			return errors.New("watch.modules: nothing to watch; name modules or set log.mode to \"follow\"")
+		}
+		for _, m := range c.Watch.Modules {
+			if err := module.CheckPath(m); err != nil {
+				return fmt.Errorf("watch.modules: %w", err)
+			}
+		}
+	default:
+		return fmt.Errorf("log.mode: %q is neither \"follow\" nor \"watch\"", c.Log.Mode)
+	}
+	if c.Log.Database != "" {
+		if _, err := goproxy.ParseSumDB(c.Log.Database); err != nil {
+			return fmt.Errorf("log.database: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *Config) indexFile() string { return filepath.Join(c.State, "index.db") }
+
+// fill completes what the configuration leaves to the environment.
+func (l *LogConfig) fill(ctx context.Context) (goproxy.SumDB, error) {
+	if l.Proxy == "" || l.Database == "" {
+		env, err := goproxy.FromEnv(ctx)
+		if err != nil && (l.Proxy == "" && (l.Mode == "watch" || l.URL == "") || !errors.Is(err, goproxy.ErrNoProxy)) {
+			return goproxy.SumDB{}, cli.Hint(fmt.Errorf("log.proxy: %w", err), "Set log.proxy in the configuration, the flag -proxy or GOPROXY.")
+		}
+		if l.Proxy == "" {
+			l.Proxy = env.GOPROXY
+		}
+		if l.Database == "" {
+			l.Database = env.GOSUMDB
+		}
+		if l.Database == "" {
+			l.Database = "sum.golang.org"
+		}
+	}
+	db, err := goproxy.ParseSumDB(l.Database)
+	if err != nil {
+		return db, fmt.Errorf("log.database: %w", err)
+	}
+	if l.URL != "" {
+		db.URL = strings.TrimSuffix(l.URL, "/")
+	}
+	return db, nil
+}
+
+// configFlags are the flags that take a configuration and change it.
+type configFlags struct {
+	file string
+	set  []func(*Config) error
+}
+
+func (f *configFlags) register(fs *flag.FlagSet, serve bool) {
+	fs.StringVar(&f.file, "config", "", "configuration `file`; flags override it")
+	str := func(name, usage string, set func(c *Config, v string) error) {
+		fs.Func(name, usage, func(v string) error {
+			var probe Config
+			if err := set(&probe, v); err != nil {
+				return err
+			}
+			f.set = append(f.set, func(c *Config) error { return set(c, v) })
+			return nil
+		})
+	}
+	str("zone", "the zone's `name`", func(c *Config, v string) error { c.Zone.Zone = v; return nil })
+	str("keys", "`folder` of the zone's keys", func(c *Config, v string) error { c.Keys = v; return nil })
+	str("state", "`folder` of the index", func(c *Config, v string) error { c.State = v; return nil })
+	if !serve {
+		return
+	}
+	str("listen", "`address` for UDP and TCP; may be given more than once or with commas; port 0 is a free one", func(c *Config, v string) error {
+		return addList(&c.Listen, v, defaultConfig().Listen)
+	})
+	str("http", "`address` for metrics and the page of the index", func(c *Config, v string) error { c.HTTP = v; return nil })
+	str("ns", "name server, `name=address[,address]`; may be given more than once", func(c *Config, v string) error {
+		name, addrs, _ := strings.Cut(v, "=")
+		ns := dnsserver.NameServer{Name: name}
+		for a := range strings.SplitSeq(addrs, ",") {
+			if a == "" {
+				continue
+			}
+			addr, err := netip.ParseAddr(a)
+			if err != nil {
+				return err
+			}
+			ns.Addresses = append(ns.Addresses, addr)
+		}
+		c.Zone.NameServers = append(c.Zone.NameServers, ns)
+		return nil
+	})
+	str("mode", "`follow` the whole log, or watch some modules", func(c *Config, v string) error { c.Log.Mode = v; return nil })
+	str("database", "checksum database in the form of `GOSUMDB`", func(c *Config, v string) error { c.Log.Database = v; return nil })
+	str("url", "`URL` of the checksum database", func(c *Config, v string) error { c.Log.URL = v; return nil })
+	str("proxy", "module proxies in the form of `GOPROXY`", func(c *Config, v string) error { c.Log.Proxy = v; return nil })
+	str("tiles", "`folder` that keeps the log's tiles", func(c *Config, v string) error { c.Log.Tiles = v; return nil })
+	str("interval", "`time` between two polls, like 30s", func(c *Config, v string) error {
+		return c.Log.Interval.UnmarshalText([]byte(v))
+	})
+	str("stale-after", "`time` without word from the log after which modules are answered SERVFAIL", func(c *Config, v string) error {
+		return c.Zone.StaleAfter.UnmarshalText([]byte(v))
+	})
+	str("ttl", "`time` that resolvers keep answers", func(c *Config, v string) error {
+		if err := c.Zone.TTL.UnmarshalText([]byte(v)); err != nil {
+			return err
+		}
+		c.Zone.NegativeTTL = c.Zone.TTL
+		return nil
+	})
+	str("watch", "`module` to watch; may be given more than once or with commas; sets -mode watch", func(c *Config, v string) error {
+		c.Log.Mode = "watch"
+		return addList(&c.Watch.Modules, v, nil)
+	})
+}
+
+// addList adds values to a list, in place of the defaults.
+func addList(list *[]string, v string, def []string) error {
+	if slices.Equal(*list, def) {
+		*list = nil
+	}
+	for s := range strings.SplitSeq(v, ",") {
+		if s = strings.TrimSpace(s); s != "" && !slices.Contains(*list, s) {
+			*list = append(*list, s)
+		}
+	}
+	return nil
+}
+
+// load reads the file and applies the flags. It checks everything when all is
+// set, else only what every command needs.
+func (f *configFlags) load(all bool) (Config, error) {
+	c := defaultConfig()
+	if f.file != "" {
+		if err := config.Load(f.file, &c); err != nil {
+			return c, err
+		}
+	}
+	for _, set := range f.set {
+		if err := set(&c); err != nil {
+			return c, err
+		}
+	}
+	if all {
+		if err := c.check(); err != nil {
+			if f.file != "" {
+				return c, fmt.Errorf("%s: %w", f.file, err)
+			}
+			return c, err
+		}
+	} else if c.Zone.Zone == "" {
+		return c, cli.Usagef("the zone is not known: give -zone or -config")
+	}
+	return c, nil
+}
+
+func configDefaultCommand() *cli.Command {
+	return &cli.Command{
+		Name:    "config default",
+		Short:   "print a configuration with every key, its default and what it means",
+		Example: "upkeep-dns config default >/etc/upkeep-dns.toml",
+		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("config default takes no arguments")
+			}
+			return writeDefault(os.Stdout)
+		},
+	}
+}
+
+func writeDefault(w io.Writer) error {
+	text, err := config.Default(defaultConfig())
+	if err == nil {
+		_, err = w.Write(text)
+	}
+	return err
+}
+
+func configCheckCommand() *cli.Command {
+	var f configFlags
+	return &cli.Command{
+		Name:    "config check",
+		Short:   "check a configuration and the keys it names",
+		Example: "upkeep-dns config check -config /etc/upkeep-dns.toml",
+		Flags:   func(fs *flag.FlagSet) { f.register(fs, true) },
+		Run: func(ctx context.Context, args []string) error {
+			c, err := f.load(true)
+			if err != nil {
+				return err
+			}
+			if _, err := c.Log.fill(ctx); err != nil {
+				return err
+			}
+			if _, err := loadKeys(c); err != nil {
+				return err
+			}
+			fmt.Println("The configuration is good.")
+			return nil
+		},
+	}
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/tlog"
+	"example.org/upkeep/tlog/follow"
+	"example.org/upkeep/tlog/index"
+	"example.org/upkeep/tlog/watch"
+)
+
+// maxWait bounds the time between two tries to reach the log at the start.
+const maxWait = time.Minute
+
+// feed keeps the index up to date until ctx ends.
+func feed(ctx context.Context, c Config, db goproxy.SumDB, store *index.Store, reg prometheus.Registerer, log *slog.Logger) error {
+	hc := &http.Client{Timeout: 2 * time.Minute}
+	var proxy *goproxy.Client
+	if c.Log.Proxy != "" {
+		var err error
+		if proxy, err = goproxy.New(c.Log.Proxy, hc); err != nil {
+			return err
+		}
+	}
+	if c.Log.URL == "" && proxy != nil {
+		url, ok := findLog(ctx, proxy, db, log)
+		if !ok {
+			return nil
+		}
+		db.URL = url
+	}
+	log.Info("reading the log", "log", db.Name, "url", db.URL, "mode", c.Log.Mode)
+	client, err := tlog.NewClient(tlog.ClientConfig{Key: db.Key, URL: db.URL, Dir: c.stateDir(db), Logger: log, Metrics: reg})
+	if err != nil {
+		return err
+	}
+	if c.Log.Mode == "watch" {
+		return watch.Run(ctx, watch.Config{
+			Modules: c.Watch.Modules, Toolchain: c.Watch.Toolchain, Interval: c.Log.Interval.D(),
+			Proxy: proxy, Log: client, Store: store, Logger: log, Metrics: reg,
+		})
+	}
+	return follow.Run(ctx, follow.Config{
+		Log: client, Store: store, Interval: c.Log.Interval.D(), Tiles: c.Log.Tiles, Logger: log, Metrics: reg,
+	})
+}
+
+// findLog asks the proxy whether it carries the log, until it answers: the
+// zone is served from the stored index meanwhile.
+func findLog(ctx context.Context, proxy *goproxy.Client, db goproxy.SumDB, log *slog.Logger) (string, bool) {
+	wait := time.Second
+	for {
+		url, err := proxy.SumDBURL(ctx, db)
+		if err == nil {
+			return url, true
+		}
+		if ctx.Err() != nil {
+			return "", false
+		}
+		log.Error("finding the log; answers come from the stored index", "err", err, "again_in", wait)
+		select {
+		case <-ctx.Done():
+			return "", false
+		case <-time.After(wait + rand.N(wait/4)):
+		}
+		wait = min(2*wait, maxWait)
+	}
+}

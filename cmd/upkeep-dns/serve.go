@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"example.org/upkeep/dnsserver"
+	"example.org/upkeep/internal/cli"
+	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/tlog/index"
+	"example.org/upkeep/web"
+	"example.org/upkeep/web/indexpage"
+)
+
+func serveCommand() *cli.Command {
+	var f configFlags
+	return &cli.Command{
+		Name:  "serve",
+		Short: "answer queries and keep the index up to date",
+		Long: `Prints the addresses it answers on, one a line, then logs to standard error.
+It answers from the stored index at once, also while the log can't be reached.
+SIGHUP makes it read its configuration and keys again; mistakes in them change
+nothing. SIGTERM ends it.`,
+		Example: `upkeep-dns serve -config /etc/upkeep-dns.toml
+upkeep-dns serve -zone l.upkeep.test -keys keys -state state -ns ns0=127.0.0.1 -listen 127.0.0.1:0 -watch github.com/mjl-/mox`,
+		Flags: func(fs *flag.FlagSet) { f.register(fs, true) },
+		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("serve takes no arguments")
+			}
+			return serve(ctx, &f, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+		},
+	}
+}
+
+func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
+	c, err := f.load(true)
+	if err != nil {
+		return err
+	}
+	db, err := c.Log.fill(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := loadKeys(c)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.State, 0o755); err != nil {
+		return fmt.Errorf("making the folder of the index: %w", err)
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	store, err := index.Open(c.indexFile(), index.Options{Logger: log, Metrics: reg})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+
+	h, err := dnsserver.NewHandler(c.Zone, keys, store, dnsserver.Options{Logger: log, Answers: c.Limits.Answers})
+	if err != nil {
+		return err
+	}
+	reg.MustRegister(h.Metrics())
+	srv := dnsserver.NewServer(h, dnsserver.ListenConfig{Idle: c.Limits.Idle.D(), Conns: c.Limits.Conns, ConnsPerIP: c.Limits.ConnsPerIP})
+	defer srv.Close()
+	var first string
+	for _, addr := range c.Listen {
+		got, err := srv.Listen(addr)
+		if err != nil {
+			return listenError(err, "-listen")
+		}
+		fmt.Printf("dns: %s\n", got)
+		if first == "" {
+			first = got.String()
+		}
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	if c.HTTP != "" {
+		if err := serveHTTP(ctx, &wg, c, first, db, store, reg, log); err != nil {
+			return err
+		}
+	}
+	wg.Go(func() { h.Run(ctx) })
+	wg.Go(func() { reloads(ctx, f, h, log) })
+	return feed(ctx, c, db, store, reg, log)
+}
+
+// listenError adds the flag that chooses another port.
+func listenError(err error, flag string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return cli.Hint(err, "Choose another port with %s, or end the other program.", flag)
+	}
+	return err
+}
+
+// serveHTTP serves metrics and the page of the index.
+func serveHTTP(ctx context.Context, wg *sync.WaitGroup, c Config, dnsAddr string, db goproxy.SumDB, idx index.Reader, reg *prometheus.Registry, log *slog.Logger) error {
+	l, err := net.Listen("tcp", c.HTTP)
+	if err != nil {
+		return listenError(&dnsserver.ListenError{Network: "TCP", Addr: c.HTTP, Err: err}, "-http")
+	}
+	security := web.Security{Log: log}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", web.Secure(security, promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
+	page := indexpage.Config{Security: security, Zone: c.Zone.Zone, LogName: db.Name, Log: log}
+	if ap, err := netip.ParseAddrPort(dnsAddr); err == nil && !ap.Addr().IsUnspecified() {
+		page.Server = dnsAddr
+	}
+	mux.Handle("/", indexpage.New(page, idx))
+	srv := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: web.MaxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	fmt.Printf("http: http://%s/\n", l.Addr())
+	wg.Go(func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("serving metrics and pages", "err", err)
+		}
+	})
+	wg.Go(func() {
+		<-ctx.Done()
+		sctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if srv.Shutdown(sctx) != nil {
+			srv.Close()
+		}
+	})
+	return nil
+}
+
+// reloads takes configuration and keys again at each SIGHUP.
+func reloads(ctx context.Context, f *configFlags, h *dnsserver.Handler, log *slog.Logger) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		}
+		if err := reload(f, h); err != nil {
+			log.Error("reading the configuration again: nothing was changed", "err", err)
+			continue
+		}
+		log.Info("configuration and keys were read again; addresses, limits, state and log stay as they were at the start")
+	}
+}
+
+func reload(f *configFlags, h *dnsserver.Handler) error {
+	c, err := f.load(true)
+	if err != nil {
+		return err
+	}
+	keys, err := loadKeys(c)
+	if err != nil {
+		return err
+	}
+	return h.Reload(c.Zone, keys)
+}
+
+// stateDir is where the client of the log keeps its tree head.
+func (c *Config) stateDir(db goproxy.SumDB) string { return filepath.Join(c.State, "log", db.Name) }

@@ -1,0 +1,188 @@
+package dnsserver
+
+import (
+	"math"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"example.org/upkeep/tlog/index"
+)
+
+// Codes of extended errors (RFC 8914).
+const (
+	edeNone         = -1
+	edeNotReady     = 14
+	edeNotAuth      = 20
+	edeNotSupported = 21
+	edeInvalidType  = 30 // RFC 9824
+)
+
+// An answer is what follows the question in a message, without the OPT record.
+// It is never changed once it is in the cache.
+type answer struct {
+	key     string // what it answers, in the cache
+	hash    uint64
+	gen     uint64 // of the index
+	refresh int64  // when a signature in it is to be renewed, Unix seconds
+
+	rcode      uint8
+	aa         bool
+	an, ns, ar uint16
+	body       []byte
+	extra      int // offset of the additional section in body
+
+	ede     int
+	edeText string
+}
+
+// failure is an answer without records.
+func failure(rcode int, ede int, text string) *answer {
+	return &answer{rcode: uint8(rcode), ede: ede, edeText: text}
+}
+
+// A view is what answers are made from: one zone, and the index at one moment.
+type view struct {
+	zone  *zone
+	idx   index.Reader
+	head  index.Head
+	gen   uint64 // changes with any of the others
+	stale string // why names of modules can't be answered, or ""
+}
+
+// staleness says why names of modules can't be answered, or "".
+func staleness(head index.Head, limit time.Duration, now time.Time) string {
+	switch {
+	case head.Size == 0 && head.Accepted.IsZero():
+		return "the log has not been read yet"
+	case limit > 0 && now.Sub(head.Accepted) > limit:
+		return "stale: the log was last read " + head.Accepted.UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
+// answer answers a question of class IN. It may make signatures only if sign
+// is set, else it returns errNotSigned when one is missing.
+func (v *view) answer(q *query, now time.Time, sign bool) (*answer, error) {
+	z := v.zone
+	switch q.qtype {
+	case dns.TypeAXFR, dns.TypeIXFR:
+		return failure(dns.RcodeRefused, edeNotSupported, "no zone transfers: every server follows the log itself"), nil
+	case dns.TypeMAILA, dns.TypeMAILB, dns.TypeTKEY:
+		return failure(dns.RcodeNotImplemented, edeNotSupported, ""), nil
+	case dns.TypeOPT, dns.TypeTSIG, dns.TypeNXNAME:
+		return failure(dns.RcodeFormatError, edeInvalidType, ""), nil
+	}
+	qname := q.name()
+	if suffixAt(qname, z.origin) < 0 {
+		return failure(dns.RcodeRefused, edeNotAuth, ""), nil
+	}
+	if v.stale != "" && len(qname) > len(z.v0) && z.underV0(qname) && !v.isStatus(qname) {
+		return failure(dns.RcodeServerFailure, edeNotReady, v.stale), nil
+	}
+	n, exists, err := z.lookup(v.idx, v.head, qname)
+	if err != nil {
+		return nil, err
+	}
+	b := builder{view: v, now: now, qname: qname, do: q.do, sign: sign}
+	b.a = &answer{aa: true, refresh: math.MaxInt64, ede: edeNone, body: make([]byte, 0, 512)}
+	b.compose(n, exists, q.qtype, q.co)
+	return b.a, b.err
+}
+
+// isStatus reports whether qname is the status record, which is answered when
+// the index is stale: it says so.
+func (v *view) isStatus(qname []byte) bool {
+	const label = "\x06status"
+	return v.head.Size > 0 && len(qname) == len(label)+len(v.zone.v0) && string(qname[:len(label)]) == label
+}
+
+// A builder puts one answer together.
+type builder struct {
+	*view
+	now   time.Time
+	qname []byte
+	do    bool
+	sign  bool
+	a     *answer
+	err   error
+}
+
+// add appends a set, and its signatures when they are wanted.
+func (b *builder) add(count *uint16, set *rrset) {
+	b.put(count, set)
+	if b.do {
+		b.put(count, b.signatures(set))
+	}
+}
+
+func (b *builder) put(count *uint16, set *rrset) {
+	if set == nil || b.err != nil {
+		return
+	}
+	b.a.body = set.appendTo(b.a.body, b.qname)
+	*count += uint16(len(set.data))
+}
+
+func (b *builder) signatures(set *rrset) *rrset {
+	if b.err != nil {
+		return nil
+	}
+	sigs, refresh, err := b.zone.signer.sign(set, b.now, b.sign)
+	if err != nil {
+		b.err = err
+		return nil
+	}
+	b.a.refresh = min(b.a.refresh, refresh)
+	return sigs
+}
+
+func (b *builder) compose(n node, exists bool, qtype uint16, co bool) {
+	a := b.a
+	found := n.find(qtype)
+	switch {
+	case qtype == dns.TypeANY && len(n.sets) > 0:
+		// RFC 8482, section 4.2.
+		b.add(&a.an, &rrset{b.qname, dns.TypeHINFO, b.zone.ttl, [][]byte{[]byte("\x07RFC8482\x00")}})
+	case qtype == dns.TypeNSEC && (exists || b.do):
+		b.add(&a.an, b.nsec(n, exists))
+	case qtype == dns.TypeRRSIG && (exists || b.do):
+		// One of the name's signatures is enough, as for ANY.
+		set := b.nsec(n, exists)
+		if len(n.sets) > 0 {
+			set = n.sets[0]
+		}
+		b.put(&a.an, b.signatures(set))
+	case found != nil:
+		b.add(&a.an, found)
+	default:
+		b.add(&a.ns, b.zone.soaAt(b.head.Size, b.zone.denialTTL()))
+		if b.do {
+			b.add(&a.ns, b.nsec(n, exists))
+		}
+	}
+	// Compact denial says in the NSEC record that a name does not exist. An
+	// asker that can't read it, or can read both, gets the code.
+	if !exists && (!b.do || co) {
+		a.rcode = dns.RcodeNameError
+	}
+	a.extra = len(a.body)
+	if qtype == dns.TypeNS && found != nil {
+		for _, set := range b.zone.glue {
+			b.add(&a.ar, set)
+		}
+	}
+}
+
+// nsec is the record that denies everything else at the name and, for a name
+// that does not exist, the name itself (RFC 9824, section 3).
+func (b *builder) nsec(n node, exists bool) *rrset {
+	types := n.types()
+	if !exists {
+		types = append(types, dns.TypeNXNAME)
+	}
+	return nsecSet(b.qname, successor(nil, b.qname), b.zone.denialTTL(), types)
+}
+
+// denialTTL is how long a denial is kept (RFC 2308, section 5 and RFC 9077).
+func (z *zone) denialTTL() uint32 { return min(z.negTTL, z.apexTTL) }

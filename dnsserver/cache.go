@@ -1,0 +1,75 @@
+package dnsserver
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+)
+
+// A cache holds answers by question. Its slots are fixed in number; a newer
+// answer takes the place of an older one. Readers take no lock and allocate
+// nothing.
+type cache struct {
+	seed  maphash.Seed
+	slots []atomic.Pointer[answer]
+	next  atomic.Uint32
+}
+
+func newCache(slots int) *cache {
+	n := ways * 16
+	for n < slots {
+		n *= 2
+	}
+	return &cache{seed: maphash.MakeSeed(), slots: make([]atomic.Pointer[answer], n)}
+}
+
+func (c *cache) bucket(hash uint64) []atomic.Pointer[answer] {
+	i := int(hash%uint64(len(c.slots)/ways)) * ways
+	return c.slots[i : i+ways]
+}
+
+func (c *cache) get(key []byte, hash, gen uint64, now int64) *answer {
+	b := c.bucket(hash)
+	for i := range b {
+		if a := b[i].Load(); a != nil && a.hash == hash && a.key == string(key) {
+			if a.gen != gen || now >= a.refresh {
+				return nil
+			}
+			return a
+		}
+	}
+	return nil
+}
+
+func (c *cache) put(a *answer) {
+	b := c.bucket(a.hash)
+	victim := -1
+	for i := range b {
+		old := b[i].Load()
+		if old != nil && old.hash == a.hash && old.key == a.key {
+			victim = i
+			break
+		}
+		if victim < 0 && (old == nil || old.gen != a.gen) {
+			victim = i
+		}
+	}
+	if victim < 0 {
+		victim = int(c.next.Add(1) % ways)
+	}
+	b[victim].Store(a)
+}
+
+// cacheKey completes the name in the query to a key: the same name, type and
+// kind of answer.
+func (q *query) cacheKey() []byte {
+	kind := byte(0)
+	if q.do {
+		kind |= 1
+	}
+	if q.co {
+		kind |= 2
+	}
+	n := q.nameLen
+	q.lower[n], q.lower[n+1], q.lower[n+2] = byte(q.qtype>>8), byte(q.qtype), kind
+	return q.lower[:n+3]
+}

@@ -1,0 +1,379 @@
+package dnsserver
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"example.org/upkeep/tlog/index"
+)
+
+// A Transport is how a query came.
+type Transport uint8
+
+const (
+	UDP Transport = iota
+	TCP
+	TLS
+	HTTPS
+	transports
+)
+
+func (t Transport) String() string { return [...]string{"udp", "tcp", "tls", "https"}[t] }
+
+func (t Transport) encrypted() bool { return t == TLS || t == HTTPS }
+
+// A Client is who asks, and how.
+type Client struct {
+	Addr      netip.AddrPort
+	Transport Transport
+}
+
+// Options are settings of a [Handler] beside its zone.
+type Options struct {
+	Logger  *slog.Logger
+	Answers int // answers kept in the cache; 0 is the default
+	Now     func() time.Time
+}
+
+// DefaultAnswers is how many answers, and how many signatures, are kept.
+const DefaultAnswers = 1 << 17
+
+// A Handler answers queries. Its methods can be called from many goroutines.
+type Handler struct {
+	idx  index.Reader
+	opts Options
+	log  *slog.Logger
+	now  func() time.Time
+
+	view atomic.Pointer[view]
+	mu   sync.Mutex // one writer of view
+
+	answers, denials *cache
+	cookies          atomic.Pointer[[]cookieSecret]
+
+	idle atomic.Int64 // idle limit of TCP connections, for the keepalive option
+	stat *stats
+}
+
+// NewHandler makes a handler for the zone. Run keeps it up to date with the
+// index.
+func NewHandler(cfg ZoneConfig, keys []*Key, idx index.Reader, opts Options) (*Handler, error) {
+	if opts.Answers == 0 {
+		opts.Answers = DefaultAnswers
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	h := &Handler{
+		idx: idx, opts: opts, log: opts.Logger, now: opts.Now,
+		answers: newCache(opts.Answers), denials: newCache(opts.Answers / 4), stat: newStats(),
+	}
+	h.denials.seed = h.answers.seed // one hash for both
+	h.cookies.Store(newCookieSecrets())
+	if err := h.Reload(cfg, keys); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// Reload takes another configuration or other keys. On an error the old ones
+// stay in use.
+func (h *Handler) Reload(cfg ZoneConfig, keys []*Key) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	z, err := newZone(cfg, keys, h.opts.Answers, h.now(), h.stat.signed)
+	if err != nil {
+		return err
+	}
+	return h.store(z)
+}
+
+// store publishes a zone with the index's present head. The caller holds mu.
+func (h *Handler) store(z *zone) error {
+	head, err := h.idx.Head()
+	if err != nil {
+		return fmt.Errorf("reading the head of the index: %w", err)
+	}
+	now := h.now()
+	v := &view{zone: z, idx: h.idx, head: head, stale: staleness(head, z.stale, now)}
+	if old := h.view.Load(); old != nil {
+		v.gen = old.gen + 1
+		if old.stale != v.stale {
+			if v.stale != "" {
+				h.log.Error("names of modules are answered SERVFAIL", "why", v.stale)
+			} else {
+				h.log.Info("names of modules are answered again")
+			}
+		}
+	}
+	h.view.Store(v)
+	h.stat.head(v)
+	return nil
+}
+
+// refresh publishes what is new: the index when changed is set, its head, keys
+// whose time has come, and that it has become too old.
+func (h *Handler) refresh(changed bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := h.view.Load()
+	now := h.now()
+	z := v.zone
+	if !z.nextTime.IsZero() && !now.Before(z.nextTime) {
+		next, err := newZone(z.cfg, z.keys, h.opts.Answers, now, h.stat.signed)
+		if err != nil {
+			h.log.Error("a key's time has come, but the zone can't be signed with the others: the old set stays", "err", err)
+			// Not again each second: the keys have to be changed first.
+			kept := *z
+			kept.nextTime = time.Time{}
+			next = &kept
+		} else {
+			h.log.Info("the set of keys changed, as their times say")
+		}
+		z, changed = next, true
+	}
+	if !changed {
+		head, err := h.idx.Head()
+		if err != nil {
+			return fmt.Errorf("reading the head of the index: %w", err)
+		}
+		changed = head != v.head || staleness(head, z.stale, now) != v.stale
+	}
+	if !changed {
+		return nil
+	}
+	return h.store(z)
+}
+
+// Run follows changes of the index until ctx ends.
+func (h *Handler) Run(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	changed := h.idx.Changed()
+	if err := h.refresh(true); err != nil { // what changed before changed was taken
+		h.log.Error("following the index", "err", err)
+	}
+	for {
+		is := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			changed, is = h.idx.Changed(), true
+		case <-tick.C:
+		}
+		if err := h.refresh(is); err != nil {
+			h.log.Error("following the index", "err", err)
+		}
+	}
+}
+
+// Zone returns the name of the zone.
+func (h *Handler) Zone() string { return h.view.Load().zone.text }
+
+// Respond appends the answer to a packet to out and returns it; nothing is
+// appended when nothing is to be said. When the answer needs a signature that
+// has to be made first and sign is false, it returns false.
+func (h *Handler) Respond(out, packet []byte, c Client, sign bool) ([]byte, bool) {
+	var q query
+	return h.respond(out, packet, c, &q, h.now(), sign, h.stat)
+}
+
+func (h *Handler) respond(out, packet []byte, c Client, q *query, now time.Time, sign bool, st *stats) ([]byte, bool) {
+	verdict := parseQuery(packet, q)
+	if verdict == verdictDrop {
+		st.dropped.Add(1)
+		return out, true
+	}
+	v := h.view.Load()
+	var a *answer
+	switch {
+	case verdict == verdictNotImp:
+		a = failure(dns.RcodeNotImplemented, edeNone, "")
+	case verdict == verdictFormErr:
+		q.question, q.edns, q.tsigName = nil, false, nil // nothing of it can be relied on
+		a = failure(dns.RcodeFormatError, edeNone, "")
+	case verdict == verdictBadVers:
+		a = failure(dns.RcodeBadVers, edeNone, "")
+	case verdict == verdictTSIG:
+		a = failure(dns.RcodeNotAuth, edeNone, "")
+	case q.question == nil: // asks for a cookie
+		a = failure(dns.RcodeSuccess, edeNone, "")
+	case q.class != dns.ClassINET:
+		a = failure(dns.RcodeRefused, edeNotAuth, "")
+	default:
+		var ok bool
+		if a, ok = h.find(v, q, now, sign, st); !ok {
+			return out, false
+		}
+	}
+	n := len(out)
+	out = h.write(out, v, q, a, c, now)
+	st.count(c.Transport, q, out[n:], a)
+	return out, true
+}
+
+// find returns the answer to a question, from the cache or anew.
+func (h *Handler) find(v *view, q *query, now time.Time, sign bool, st *stats) (*answer, bool) {
+	key := q.cacheKey()
+	hash := maphash.Bytes(h.answers.seed, key)
+	if a := h.answers.get(key, hash, v.gen, now.Unix()); a != nil {
+		st.hits.Add(1)
+		return a, true
+	}
+	if a := h.denials.get(key, hash, v.gen, now.Unix()); a != nil {
+		st.hits.Add(1)
+		return a, true
+	}
+	a, err := v.answer(q, now, sign)
+	if err == errNotSigned {
+		return nil, false
+	}
+	if err != nil {
+		h.log.Error("answering", "name", showName(q.name()), "type", dns.TypeToString[q.qtype], "err", err)
+		return failure(dns.RcodeServerFailure, edeNone, ""), true
+	}
+	if a.body != nil {
+		a.key, a.hash, a.gen = string(key), hash, v.gen
+		// What is not there comes in endless variety: it has its own, smaller
+		// cache, so that it can't push out what is.
+		if a.an > 0 && a.rcode == dns.RcodeSuccess && q.qtype != dns.TypeNSEC && q.qtype != dns.TypeRRSIG {
+			h.answers.put(a)
+		} else {
+			h.denials.put(a)
+		}
+	}
+	return a, true
+}
+
+// write appends the message: header, question, records and OPT.
+func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now time.Time) []byte {
+	start := len(out)
+	limit := maxSize
+	if c.Transport == UDP {
+		limit = minSize
+		if q.edns {
+			limit = min(max(int(q.size), minSize), udpSize)
+		}
+	}
+	opt := ednsReply{ede: edeNone}
+	var cookie [clientCookieLen + serverCookieLen]byte
+	if q.edns {
+		opt = h.reply(v, q, a, c, now, cookie[:0])
+	}
+	flags := uint16(flagQR) | q.flags&(opcodeMask|flagRD|flagCD) | uint16(a.rcode&0xf)
+	if a.aa {
+		flags |= flagAA
+	}
+	an, ns, ar, body := a.an, a.ns, a.ar, a.body
+	room := limit - headerLen - len(q.question)
+	if q.edns {
+		room -= opt.size()
+		if room < 0 { // a long name and much beside it: the options are less important
+			room += opt.size() - 11
+			opt = ednsReply{rcode: opt.rcode, do: opt.do, co: opt.co, ede: edeNone}
+		}
+	}
+	if len(body) > room && a.extra < len(body) {
+		body, ar = body[:a.extra], 0 // addresses are a courtesy
+	}
+	if len(body) > room {
+		body, an, ns, ar = nil, 0, 0, 0
+		flags |= flagTC
+	}
+	if q.edns {
+		ar++
+	}
+	bad := q.tsigName != nil && room >= len(q.tsigName)+len(q.tsigAlg)+26
+	if bad {
+		ar++
+	}
+	qd := uint16(0)
+	if q.question != nil {
+		qd = 1
+	}
+	out = binary.BigEndian.AppendUint16(out, q.id)
+	out = binary.BigEndian.AppendUint16(out, flags)
+	out = binary.BigEndian.AppendUint16(out, qd)
+	out = binary.BigEndian.AppendUint16(out, an)
+	out = binary.BigEndian.AppendUint16(out, ns)
+	out = binary.BigEndian.AppendUint16(out, ar)
+	out = append(out, q.question...)
+	out = append(out, body...)
+	if q.edns {
+		out = opt.append(out, start, limit)
+	}
+	if bad {
+		out = appendBadKey(out, q, now)
+	}
+	return out
+}
+
+// appendTruncated appends an answer that only says to ask again over TCP.
+func (h *Handler) appendTruncated(out []byte, q *query) []byte {
+	a := answer{aa: true, ede: edeNone, body: tooLong[:], extra: len(tooLong)}
+	return h.write(out, h.view.Load(), q, &a, Client{Transport: UDP}, time.Time{})
+}
+
+// tooLong is a body that never fits.
+var tooLong [maxSize]byte
+
+// reply makes the EDNS part of an answer.
+func (h *Handler) reply(v *view, q *query, a *answer, c Client, now time.Time, cookie []byte) ednsReply {
+	r := ednsReply{rcode: int(a.rcode), do: q.do, co: q.co, ede: a.ede, edeText: a.edeText, pad: c.Transport.encrypted() && q.padding}
+	if q.version != 0 {
+		return r
+	}
+	if q.nsid {
+		r.nsid = v.zone.cfg.NSID
+	}
+	if q.cookie != nil {
+		secrets := *h.cookies.Load()
+		unix := uint32(now.Unix())
+		if valid, renew := checkCookie(secrets, q.cookie, c.Addr.Addr(), unix); valid && !renew {
+			r.cookie = append(cookie, q.cookie...)
+		} else {
+			r.cookie = appendCookie(cookie, &secrets[0], q.cookie, c.Addr.Addr(), unix)
+		}
+	}
+	if q.keepalive && (c.Transport == TCP || c.Transport == TLS) {
+		r.keepalive = uint16(time.Duration(h.idle.Load()) / (100 * time.Millisecond))
+	}
+	if a.aa {
+		if q.zoneVersion {
+			r.version, r.labels, r.serial = true, labelCount(v.zone.origin), uint32(v.head.Size)
+		}
+		r.agent = v.zone.agent
+	}
+	return r
+}
+
+// appendBadKey appends the TSIG record that says that the key is not known; it
+// is not signed (RFC 8945, section 5.2.1).
+func appendBadKey(b []byte, q *query, now time.Time) []byte {
+	b = append(b, q.tsigName...)
+	b = binary.BigEndian.AppendUint16(b, dns.TypeTSIG)
+	b = binary.BigEndian.AppendUint16(b, dns.ClassANY)
+	b = append(b, 0, 0, 0, 0)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(q.tsigAlg)+16))
+	b = append(b, q.tsigAlg...)
+	t := uint64(now.Unix())
+	b = append(b, byte(t>>40), byte(t>>32), byte(t>>24), byte(t>>16), byte(t>>8), byte(t))
+	b = append(b, 1, 44) // fudge of 300 seconds
+	b = append(b, 0, 0)  // no MAC
+	b = binary.BigEndian.AppendUint16(b, q.id)
+	b = binary.BigEndian.AppendUint16(b, dns.RcodeBadKey)
+	return append(b, 0, 0)
+}

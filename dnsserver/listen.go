@@ -1,0 +1,189 @@
+package dnsserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// ListenConfig says how to listen.
+type ListenConfig struct {
+	Workers    int           // UDP sockets for each address, 0 is one for each CPU
+	Idle       time.Duration // after which a TCP connection without a query is closed
+	Conns      int           // TCP connections in all
+	ConnsPerIP int           // TCP connections from one address (for IPv6, from one /64)
+}
+
+// DefaultListenConfig has the limits for a server on the public internet.
+func DefaultListenConfig() ListenConfig {
+	return ListenConfig{Idle: 10 * time.Second, Conns: 2000, ConnsPerIP: 200}
+}
+
+// A Server answers on sockets.
+type Server struct {
+	h     *Handler
+	cfg   ListenConfig
+	wg    sync.WaitGroup
+	ctx   context.Context
+	stop  context.CancelFunc
+	sign  chan pending
+	conns connLimit
+}
+
+// NewServer makes a server without sockets.
+func NewServer(h *Handler, cfg ListenConfig) *Server {
+	def := DefaultListenConfig()
+	if cfg.Workers <= 0 {
+		cfg.Workers = runtime.GOMAXPROCS(0)
+	}
+	if cfg.Idle <= 0 {
+		cfg.Idle = def.Idle
+	}
+	if cfg.Conns <= 0 {
+		cfg.Conns = def.Conns
+	}
+	if cfg.ConnsPerIP <= 0 {
+		cfg.ConnsPerIP = def.ConnsPerIP
+	}
+	h.idle.Store(int64(cfg.Idle))
+	s := &Server{h: h, cfg: cfg, sign: make(chan pending, signQueue)}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.conns = connLimit{total: cfg.Conns, perIP: cfg.ConnsPerIP, open: map[netip.Prefix]int{}}
+	for range runtime.GOMAXPROCS(0) {
+		s.wg.Go(s.signer)
+	}
+	return s
+}
+
+// Close ends the server: it takes no more queries, and returns when those at
+// hand have been answered.
+func (s *Server) Close() {
+	s.stop()
+	s.wg.Wait()
+}
+
+// ListenError says which address could not be used.
+type ListenError struct {
+	Network string
+	Addr    string
+	Err     error
+}
+
+func (e *ListenError) Error() string {
+	if errors.Is(e.Err, syscall.EADDRINUSE) {
+		return fmt.Sprintf("%s port %s is in use by another program", e.Network, e.Addr)
+	}
+	if errors.Is(e.Err, syscall.EACCES) {
+		return fmt.Sprintf("no permission to use %s port %s: ports below 1024 need a capability or a socket from systemd", e.Network, e.Addr)
+	}
+	return fmt.Sprintf("listening on %s %s: %v", e.Network, e.Addr, e.Err)
+}
+
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// Listen answers on an address over UDP and TCP, and returns the address it
+// has: with port 0 the system chooses one that is free for both.
+func (s *Server) Listen(addr string) (netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return netip.AddrPort{}, &ListenError{"dns", addr, err}
+	}
+	tries := 1
+	if port == "0" {
+		tries = 20
+	}
+	for {
+		tries--
+		got, err := s.listenBoth(host, port)
+		if err == nil || tries == 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			return got, err
+		}
+	}
+}
+
+func (s *Server) listenBoth(host, port string) (netip.AddrPort, error) {
+	// TCP first: it never shares its port, so it notices another program.
+	tcp, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return netip.AddrPort{}, &ListenError{"TCP", net.JoinHostPort(host, port), err}
+	}
+	got := tcp.Addr().(*net.TCPAddr).AddrPort()
+	fixed := net.JoinHostPort(host, strconv.Itoa(int(got.Port())))
+	// A socket that shares nothing finds out whether the UDP port is free.
+	probe, err := net.ListenPacket("udp", fixed)
+	if err != nil {
+		tcp.Close()
+		return netip.AddrPort{}, &ListenError{"UDP", fixed, err}
+	}
+	probe.Close()
+	var udp []*net.UDPConn
+	for range s.cfg.Workers {
+		lc := net.ListenConfig{Control: sharePort}
+		c, err := lc.ListenPacket(s.ctx, "udp", fixed)
+		if err != nil {
+			if len(udp) > 0 && !canShare {
+				break
+			}
+			tcp.Close()
+			for _, c := range udp {
+				c.Close()
+			}
+			return netip.AddrPort{}, &ListenError{"UDP", fixed, err}
+		}
+		udp = append(udp, c.(*net.UDPConn))
+		if !canShare {
+			break
+		}
+	}
+	for _, c := range udp {
+		s.wg.Go(func() { s.serveUDP(c) })
+		context.AfterFunc(s.ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
+	}
+	s.ServeStream(tcp, TCP)
+	return netip.AddrPortFrom(got.Addr().Unmap(), got.Port()), nil
+}
+
+// signQueue is how many queries can wait for a signature. At some 20,000
+// signatures a second and core that is a wait of a few milliseconds.
+const signQueue = 256
+
+// A pending query needs a signature before it can be answered.
+type pending struct {
+	packet []byte
+	client Client
+	send   func([]byte)
+}
+
+// signer answers pending queries, out of the way of those that need no signature.
+func (s *Server) signer() {
+	var q query
+	buf := make([]byte, 0, 4096)
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case p := <-s.sign:
+			out, _ := s.h.respond(buf[:0], p.packet, p.client, &q, s.h.now(), true, s.h.stat)
+			p.send(out)
+			runtime.Gosched() // those that are already signed go first
+		}
+	}
+}
+
+// later queues a query, and reports false when there are too many.
+func (s *Server) later(p pending) bool {
+	select {
+	case s.sign <- p:
+		return true
+	default:
+		s.h.stat.overload.Add(1)
+		return false
+	}
+}

@@ -1,0 +1,205 @@
+package dnsserver
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// signSet returns the data of an RRSIG record over a set (RFC 4034, section 3).
+func signSet(set *rrset, k *Key, zone []byte, inception, expiration time.Time) ([]byte, error) {
+	rdata := make([]byte, 0, 18+len(zone)+64)
+	rdata = binary.BigEndian.AppendUint16(rdata, set.typ)
+	rdata = append(rdata, k.Public.Algorithm, labelCount(set.owner))
+	rdata = binary.BigEndian.AppendUint32(rdata, set.ttl)
+	rdata = binary.BigEndian.AppendUint32(rdata, uint32(expiration.Unix()))
+	rdata = binary.BigEndian.AppendUint32(rdata, uint32(inception.Unix()))
+	rdata = binary.BigEndian.AppendUint16(rdata, k.Tag)
+	rdata = append(rdata, zone...)
+
+	size := len(rdata)
+	for _, data := range set.data {
+		size += len(set.owner) + 10 + len(data)
+	}
+	message := make([]byte, 0, size)
+	message = append(message, rdata...)
+	message = set.appendCanonical(message)
+	sig, err := k.sign(message, func(m []byte) []byte { h := sha256.Sum256(m); return h[:] })
+	if err != nil {
+		return nil, err
+	}
+	return append(rdata, sig...), nil
+}
+
+// appendCanonical appends the set in canonical form.
+func (s *rrset) appendCanonical(b []byte) []byte {
+	for _, data := range s.data {
+		b = append(b, s.owner...)
+		b = binary.BigEndian.AppendUint16(b, s.typ)
+		b = binary.BigEndian.AppendUint16(b, dns.ClassINET)
+		b = binary.BigEndian.AppendUint32(b, s.ttl)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(data)))
+		b = append(b, data...)
+	}
+	return b
+}
+
+// A signature is a stored RRSIG. It is never changed.
+type signature struct {
+	key     [16]byte // of the set's content
+	refresh int64    // when it is to be made anew, Unix seconds
+	rdata   [][]byte // one for each key that signs
+}
+
+// Lifetimes of signatures. The long validity outlasts a clock that is wrong
+// and a server that is away for a weekend; the inception lies back for
+// resolvers whose clock is behind.
+const (
+	DefaultValidity = 14 * 24 * time.Hour
+	inceptionBack   = 3 * time.Hour
+)
+
+// errNotSigned says that an answer needs a signature that is not there yet.
+var errNotSigned = errors.New("a signature has to be made first")
+
+// A signer makes signatures with the keys that are active and keeps them.
+type signer struct {
+	zone     []byte
+	zoneKeys []*Key // that sign the zone's data
+	sepKeys  []*Key // that sign the key set
+	validity time.Duration
+	made     func()
+
+	// Signatures of sets that exist, and of denials: a flood of names that
+	// don't exist must not push out those that do.
+	kept, denials sigTable
+}
+
+func newSigner(zone []byte, keys []*Key, validity time.Duration, slots int, now time.Time, made func()) *signer {
+	s := &signer{zone: zone, validity: validity, made: made}
+	for _, k := range keys {
+		if k.signer == nil || !k.active(now) {
+			continue
+		}
+		if k.SEP() {
+			s.sepKeys = append(s.sepKeys, k)
+		} else {
+			s.zoneKeys = append(s.zoneKeys, k)
+		}
+	}
+	// A key of one kind alone does the work of both.
+	if len(s.zoneKeys) == 0 {
+		s.zoneKeys = s.sepKeys
+	}
+	if len(s.sepKeys) == 0 {
+		s.sepKeys = s.zoneKeys
+	}
+	s.kept.init(slots)
+	s.denials.init(slots / 4)
+	return s
+}
+
+// sign returns the RRSIG set over a set, and when it wants to be refreshed.
+// When a signature has to be made first and may is false, it is errNotSigned.
+func (s *signer) sign(set *rrset, now time.Time, may bool) (sigs *rrset, refresh int64, err error) {
+	sum := sha256.New()
+	var head [6]byte
+	binary.BigEndian.PutUint16(head[:], set.typ)
+	binary.BigEndian.PutUint32(head[2:], set.ttl)
+	sum.Write(head[:])
+	sum.Write(set.appendCanonical(make([]byte, 0, 512)))
+	var full [32]byte
+	key := [16]byte(sum.Sum(full[:0]))
+
+	table := &s.kept
+	if set.typ == dns.TypeNSEC {
+		table = &s.denials
+	}
+	sig := table.get(key)
+	if sig == nil || now.Unix() >= sig.refresh {
+		if !may {
+			return nil, 0, errNotSigned
+		}
+		if sig, err = s.make(set, key, now); err != nil {
+			return nil, 0, err
+		}
+		table.put(sig)
+	}
+	return &rrset{set.owner, dns.TypeRRSIG, set.ttl, sig.rdata}, sig.refresh, nil
+}
+
+func (s *signer) make(set *rrset, key [16]byte, now time.Time) (*signature, error) {
+	keys := s.zoneKeys
+	switch set.typ {
+	case dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY:
+		keys = s.sepKeys
+	}
+	// Spread over a sixteenth of the validity, so that signatures made
+	// together at the start don't have to be refreshed together.
+	spread := s.validity / 16 * time.Duration(key[0]) / 256
+	sig := &signature{key: key, refresh: now.Add(s.validity/2 - spread).Unix()}
+	for _, k := range keys {
+		rdata, err := signSet(set, k, s.zone, now.Add(-inceptionBack), now.Add(s.validity))
+		if err != nil {
+			return nil, err
+		}
+		sig.rdata = append(sig.rdata, rdata)
+		s.made()
+	}
+	return sig, nil
+}
+
+// A sigTable is a fixed number of slots, found by hash; a newer signature
+// takes the place of an older one. Readers take no lock.
+type sigTable struct {
+	slots []atomic.Pointer[signature]
+	next  atomic.Uint32
+}
+
+const ways = 4
+
+func (t *sigTable) init(slots int) {
+	n := ways * 16
+	for n < slots {
+		n *= 2
+	}
+	t.slots = make([]atomic.Pointer[signature], n)
+}
+
+func (t *sigTable) bucket(key [16]byte) []atomic.Pointer[signature] {
+	i := int(binary.LittleEndian.Uint64(key[:])%uint64(len(t.slots)/ways)) * ways
+	return t.slots[i : i+ways]
+}
+
+func (t *sigTable) get(key [16]byte) *signature {
+	b := t.bucket(key)
+	for i := range b {
+		if s := b[i].Load(); s != nil && s.key == key {
+			return s
+		}
+	}
+	return nil
+}
+
+func (t *sigTable) put(s *signature) {
+	b := t.bucket(s.key)
+	victim := -1
+	for i := range b {
+		old := b[i].Load()
+		if old != nil && old.key == s.key {
+			victim = i
+			break
+		}
+		if old == nil && victim < 0 {
+			victim = i
+		}
+	}
+	if victim < 0 {
+		victim = int(t.next.Add(1) % ways)
+	}
+	b[victim].Store(s)
+}

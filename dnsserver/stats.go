@@ -1,0 +1,68 @@
+package dnsserver
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+)
+
+// Types of queries that are counted by name; all others are "other".
+var countedTypes = [...]uint16{
+	dns.TypeTXT, dns.TypeA, dns.TypeAAAA, dns.TypeNS, dns.TypeSOA, dns.TypeDNSKEY, dns.TypeDS, dns.TypeANY,
+	dns.TypeNSEC, dns.TypeCAA, dns.TypeMX, dns.TypeSVCB, dns.TypeHTTPS,
+}
+
+const rcodes = 24 // NOERROR to BADCOOKIE
+
+// stats counts what a handler does. Counters only grow.
+type stats struct {
+	queries   [transports]atomic.Uint64
+	types     [len(countedTypes) + 1]atomic.Uint64
+	rcodes    [rcodes]atomic.Uint64
+	dropped   atomic.Uint64 // packets that are no queries
+	hits      atomic.Uint64
+	truncated atomic.Uint64
+	sigs      atomic.Uint64
+	overload  atomic.Uint64 // queries turned away because too many waited for a signature
+
+	openConns    atomic.Int64
+	refusedConns atomic.Uint64
+
+	size     atomic.Int64 // of the log
+	accepted atomic.Int64 // Unix time
+	stale    atomic.Bool
+}
+
+func newStats() *stats { return &stats{} }
+
+func (s *stats) signed() { s.sigs.Add(1) }
+
+func (s *stats) head(v *view) {
+	s.size.Store(v.head.Size)
+	s.accepted.Store(v.head.Accepted.Unix())
+	s.stale.Store(v.stale != "")
+}
+
+var typeSlot = func() (slots [300]uint8) {
+	for i := range slots {
+		slots[i] = uint8(len(countedTypes))
+	}
+	for i, t := range countedTypes {
+		slots[t] = uint8(i)
+	}
+	return slots
+}()
+
+func (s *stats) count(t Transport, q *query, out []byte, a *answer) {
+	s.queries[t].Add(1)
+	slot := uint8(len(countedTypes))
+	if int(q.qtype) < len(typeSlot) && q.question != nil {
+		slot = typeSlot[q.qtype]
+	}
+	s.types[slot].Add(1)
+	s.rcodes[min(a.rcode, rcodes-1)].Add(1)
+	if binary.BigEndian.Uint16(out[2:])&flagTC != 0 {
+		s.truncated.Add(1)
+	}
+}

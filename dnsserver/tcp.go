@@ -1,0 +1,221 @@
+package dnsserver
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// connLimit bounds connections, in all and from one address.
+type connLimit struct {
+	mu           sync.Mutex
+	total, perIP int
+	n            int
+	open         map[netip.Prefix]int
+}
+
+// clientPrefix is what counts as one client: an IPv4 address or an IPv6 /64.
+func clientPrefix(a netip.Addr) netip.Prefix {
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.WithZone("").Prefix(bits)
+	return p
+}
+
+func (l *connLimit) enter(a netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := clientPrefix(a)
+	if l.n >= l.total || l.open[p] >= l.perIP {
+		return false
+	}
+	l.n++
+	l.open[p]++
+	return true
+}
+
+func (l *connLimit) leave(a netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := clientPrefix(a)
+	l.n--
+	if l.open[p]--; l.open[p] == 0 {
+		delete(l.open, p)
+	}
+}
+
+// Time limits of a connection, beside the idle limit.
+const (
+	messageTime = 5 * time.Second  // from the first byte of a query to its last
+	writeTime   = 10 * time.Second // an answer may wait for a slow reader
+)
+
+// ServeStream answers on connections of a listener until the server is closed.
+func (s *Server) ServeStream(l net.Listener, t Transport) {
+	go func() {
+		<-s.ctx.Done()
+		l.Close()
+	}()
+	s.wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				if s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+					return
+				}
+				// Most likely out of file descriptors: leave time to close some.
+				s.h.log.Error("accepting a connection", "transport", t, "err", err)
+				select {
+				case <-time.After(100 * time.Millisecond):
+				case <-s.ctx.Done():
+				}
+				continue
+			}
+			ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
+			if err != nil {
+				c.Close()
+				continue
+			}
+			ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+			if !s.conns.enter(ap.Addr()) {
+				s.h.stat.refusedConns.Add(1)
+				c.Close()
+				continue
+			}
+			s.h.stat.openConns.Add(1)
+			s.wg.Go(func() {
+				defer func() {
+					c.Close()
+					s.conns.leave(ap.Addr())
+					s.h.stat.openConns.Add(-1)
+				}()
+				s.serveStream(c, Client{ap, t})
+			})
+		}
+	})
+}
+
+// A stream is one connection. Answers that need a signature are written later
+// and so out of order, which RFC 7766 allows; the others at once.
+type stream struct {
+	conn    net.Conn
+	mu      sync.Mutex // of writes
+	waiting sync.WaitGroup
+}
+
+func (s *Server) serveStream(c net.Conn, client Client) {
+	st := &stream{conn: c}
+	defer st.waiting.Wait()
+	defer s.afterClose(c)()
+	in := make([]byte, 2048)
+	out := make([]byte, 0, 2048)
+	have := 0
+	var q query
+	for {
+		// Answer every complete message that has been read.
+		used := 0
+		for have-used >= 2 {
+			size := int(binary.BigEndian.Uint16(in[used:]))
+			if have-used < 2+size {
+				break
+			}
+			packet := in[used+2 : used+2+size]
+			used += 2 + size
+			var ok bool
+			if out, ok = s.respondStream(out, packet, client, &q, st); !ok {
+				st.write(out)
+				return
+			}
+			if len(out) > 32<<10 {
+				if st.write(out) != nil {
+					return
+				}
+				out = out[:0]
+			}
+		}
+		if len(out) > 0 {
+			if st.write(out) != nil {
+				return
+			}
+			out = out[:0]
+		}
+		copy(in, in[used:have])
+		have -= used
+		if have >= 2 {
+			if need := 2 + int(binary.BigEndian.Uint16(in)); need > len(in) {
+				in = append(in, make([]byte, need-len(in))...)
+			}
+		}
+		limit := s.cfg.Idle
+		if have > 0 {
+			limit = messageTime
+		}
+		if s.ctx.Err() != nil || c.SetReadDeadline(time.Now().Add(limit)) != nil {
+			return
+		}
+		n, err := c.Read(in[have:])
+		if err != nil {
+			return // closed, too slow, or reset: nothing to answer
+		}
+		have += n
+	}
+}
+
+// afterClose makes a read that waits return when the server ends.
+func (s *Server) afterClose(c net.Conn) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-s.ctx.Done():
+			c.SetReadDeadline(time.Unix(1, 0))
+		case <-done:
+		}
+	}()
+	return func() { close(done) }
+}
+
+// respondStream appends the answer with its length before it. It returns false
+// when the connection is of no more use.
+func (s *Server) respondStream(out, packet []byte, client Client, q *query, st *stream) ([]byte, bool) {
+	n := len(out)
+	out = append(out, 0, 0)
+	resp, ok := s.h.respond(out, packet, client, q, s.h.now(), false, s.h.stat)
+	if !ok {
+		out = out[:n]
+		st.waiting.Add(1)
+		p := pending{append([]byte(nil), packet...), client, func(b []byte) {
+			defer st.waiting.Done()
+			if len(b) > 0 {
+				st.write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
+			}
+		}}
+		select {
+		case s.sign <- p: // the connection waits, no other does
+			return out, true
+		case <-s.ctx.Done():
+			st.waiting.Done()
+			return out, false
+		}
+	}
+	size := len(resp) - n - 2
+	if size == 0 {
+		return resp[:n], false // what asks no question has no place in a stream
+	}
+	binary.BigEndian.PutUint16(resp[n:], uint16(size))
+	return resp, true
+}
+
+func (st *stream) write(b []byte) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if err := st.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return err
+	}
+	_, err := st.conn.Write(b)
+	return err
+}

@@ -1,0 +1,222 @@
+//go:build linux && (amd64 || arm64)
+
+package dnsserver
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// batch is how many packets one system call moves.
+const batch = 64
+
+// mmsghdr is struct mmsghdr of recvmmsg(2) and sendmmsg(2) on 64-bit systems.
+type mmsghdr struct {
+	hdr unix.Msghdr
+	n   uint32
+	_   uint32
+}
+
+const (
+	nameSpace    = 28 // sockaddr_in6
+	controlSpace = 64 // one IP_PKTINFO or IPV6_PKTINFO message
+)
+
+// A udpWorker reads and answers packets of one socket, many with each system
+// call. Everything it needs is allocated once.
+type udpWorker struct {
+	s    *Server
+	conn *net.UDPConn
+	raw  syscall.RawConn
+	wild bool // asked at any address: answers must leave from that one
+
+	in, out           [batch]mmsghdr
+	inVec, outVec     [batch]unix.Iovec
+	names             [batch][nameSpace]byte
+	controls          [batch][controlSpace]byte
+	packets, messages [batch][]byte
+	got, sent, ready  int
+	q                 query
+	errno             syscall.Errno
+}
+
+func (s *Server) serveUDP(c *net.UDPConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		s.serveSimple(c)
+		return
+	}
+	defer c.Close()
+	w := &udpWorker{s: s, conn: c, raw: raw}
+	w.wild = c.LocalAddr().(*net.UDPAddr).IP.IsUnspecified()
+	if w.wild {
+		var oerr error
+		err := raw.Control(func(fd uintptr) {
+			if c.LocalAddr().(*net.UDPAddr).IP.To4() != nil {
+				oerr = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+			} else {
+				oerr = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+			}
+		})
+		if err != nil || oerr != nil {
+			s.h.log.Warn("answers may leave from another address than the one asked: list the addresses instead of a wildcard", "err", errors.Join(err, oerr))
+		}
+	}
+	for i := range batch {
+		w.packets[i] = make([]byte, maxPacket)
+		w.messages[i] = make([]byte, 0, udpSize+64)
+		w.inVec[i].Base = &w.packets[i][0]
+		w.inVec[i].SetLen(maxPacket)
+		w.in[i].hdr.Name = &w.names[i][0]
+		w.in[i].hdr.Iov = &w.inVec[i]
+		w.in[i].hdr.SetIovlen(1)
+		w.out[i].hdr.Iov = &w.outVec[i]
+		w.out[i].hdr.SetIovlen(1)
+	}
+	w.run()
+}
+
+func (w *udpWorker) run() {
+	receive, send := w.receive, w.send // bound once: no allocation for each batch
+	for {
+		for i := range batch {
+			w.in[i].hdr.Namelen = nameSpace
+			if w.wild {
+				w.in[i].hdr.Control = &w.controls[i][0]
+				w.in[i].hdr.SetControllen(controlSpace)
+			}
+		}
+		if err := w.raw.Read(receive); err != nil {
+			return // closed, or the deadline that ends the server
+		}
+		if w.errno != 0 {
+			continue // for example, an ICMP error about an earlier answer
+		}
+		now := w.s.h.now()
+		w.ready = 0
+		for i := range w.got {
+			w.answer(i, now)
+		}
+		for w.sent = 0; w.sent < w.ready; {
+			if err := w.raw.Write(send); err != nil {
+				return
+			}
+			if w.errno != 0 {
+				w.sent++ // this one can't be sent: a lost answer is asked for again
+			}
+		}
+	}
+}
+
+func (w *udpWorker) receive(fd uintptr) bool {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&w.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+	if errno == unix.EAGAIN || errno == unix.EINTR {
+		return false
+	}
+	w.got, w.errno = int(n), errno
+	return true
+}
+
+func (w *udpWorker) send(fd uintptr) bool {
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&w.out[w.sent])), uintptr(w.ready-w.sent), unix.MSG_DONTWAIT, 0, 0)
+	if errno == unix.EAGAIN || errno == unix.EINTR {
+		return false
+	}
+	if w.errno = errno; errno == 0 {
+		w.sent += int(n)
+	}
+	return true
+}
+
+// answer answers packet i, into the next place for sending.
+func (w *udpWorker) answer(i int, now time.Time) {
+	in := &w.in[i]
+	packet := w.packets[i][:in.n]
+	client := Client{parseSockaddr(&w.names[i]), UDP}
+	if !client.Addr.IsValid() {
+		return
+	}
+	if in.hdr.Flags&unix.MSG_TRUNC != 0 {
+		// Longer than any query: what there is of it reads as malformed.
+		packet = packet[:min(len(packet), maxPacket)]
+	}
+	msg, ok := w.s.h.respond(w.messages[w.ready][:0], packet, client, &w.q, now, false, w.s.h.stat)
+	if !ok {
+		if w.s.later(w.pending(i, packet, client)) {
+			return
+		}
+		msg = w.s.h.appendTruncated(w.messages[w.ready][:0], &w.q)
+	}
+	if len(msg) == 0 {
+		return
+	}
+	w.messages[w.ready] = msg
+	out := &w.out[w.ready]
+	w.outVec[w.ready].Base = &msg[0]
+	w.outVec[w.ready].SetLen(len(msg))
+	out.hdr.Name, out.hdr.Namelen = in.hdr.Name, in.hdr.Namelen
+	out.hdr.Control = nil
+	out.hdr.SetControllen(0)
+	if w.wild && in.hdr.Flags&unix.MSG_CTRUNC == 0 && in.hdr.Controllen > 0 {
+		clearInterface(w.controls[i][:in.hdr.Controllen])
+		out.hdr.Control = in.hdr.Control
+		out.hdr.SetControllen(int(in.hdr.Controllen))
+	}
+	w.ready++
+}
+
+// pending copies what is needed to answer packet i later.
+func (w *udpWorker) pending(i int, packet []byte, client Client) pending {
+	conn := w.conn
+	var control []byte
+	if w.wild {
+		control = append(control, w.controls[i][:w.in[i].hdr.Controllen]...)
+		clearInterface(control)
+	}
+	addr := client.Addr
+	if conn.LocalAddr().(*net.UDPAddr).IP.To4() == nil {
+		addr = netip.AddrPortFrom(netip.AddrFrom16(addr.Addr().As16()), addr.Port())
+	}
+	return pending{append([]byte(nil), packet...), client, func(b []byte) {
+		if len(b) > 0 {
+			_, _, _ = conn.WriteMsgUDPAddrPort(b, control, addr)
+		}
+	}}
+}
+
+// parseSockaddr reads a struct sockaddr_in or sockaddr_in6.
+func parseSockaddr(b *[nameSpace]byte) netip.AddrPort {
+	port := binary.BigEndian.Uint16(b[2:])
+	switch binary.NativeEndian.Uint16(b[:]) {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:24])).Unmap(), port)
+	}
+	return netip.AddrPort{}
+}
+
+// clearInterface lets routing choose the interface for an answer: only its
+// source address matters. A link-local address needs its interface.
+func clearInterface(control []byte) {
+	if len(control) < unix.SizeofCmsghdr {
+		return
+	}
+	level, typ := binary.NativeEndian.Uint32(control[8:]), binary.NativeEndian.Uint32(control[12:])
+	data := control[unix.SizeofCmsghdr:]
+	switch {
+	case level == unix.IPPROTO_IP && typ == unix.IP_PKTINFO && len(data) >= 12:
+		clear(data[:4])
+	case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_PKTINFO && len(data) >= 20:
+		if a := netip.AddrFrom16([16]byte(data[:16])); !a.IsLinkLocalUnicast() {
+			clear(data[16:20])
+		}
+	}
+}
