@@ -1,0 +1,164 @@
+package discover
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"example.org/upkeep/internal/config"
+)
+
+// A setup is a discoverer for a tree.
+func (tr *tree) discoverer(t testing.TB, change ...func(*Config, *Options)) *Discoverer {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "anchor")
+	if err := os.WriteFile(file, []byte(tr.anchor()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := DefaultConfig()
+	cfg.Zone, cfg.Sources, cfg.Anchor = testZone, []string{"udp://" + tr.addr}, file
+	cfg.Timeout = config.Duration(2 * time.Second)
+	opt := Options{Now: func() time.Time { return epoch }, Dir: t.TempDir()}
+	for _, f := range change {
+		f(&cfg, &opt)
+	}
+	d, err := New(cfg, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	return d
+}
+
+func TestAskThroughTree(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		algs treeAlgs
+	}{
+		{"RSA, P-256, P-256; NSEC, compact denial", defaultAlgs},
+		{"Ed25519, P-384, Ed25519; NSEC3, NSEC", treeAlgs{dns.ED25519, dns.ECDSAP384SHA384, dns.ED25519, "nsec3", "nsec"}},
+		{"P-256, RSA, RSA; compact denial, NSEC3", treeAlgs{dns.ECDSAP256SHA256, dns.RSASHA256, dns.RSASHA256, "compact", "nsec3"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tr := newTree(t, tc.algs)
+			d := tr.discoverer(t)
+			a, err := d.Ask(t.Context(), hello)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if join(a.Versions) != "v1.0.1 v0.3.0" || join(a.Toolchain) != "go1.27.4 go1.26.11" || a.Status.Size != 100 {
+				t.Errorf("answer %+v", a)
+			}
+			if len(a.Sources[0].Chain) != 3 || !strings.Contains(a.Proof, "root (key ") || !strings.Contains(a.Proof, "l.upkeep.test (key ") {
+				t.Errorf("proof %q, chain %v", a.Proof, a.Sources[0].Chain)
+			}
+			if a.TTL != time.Minute || len(a.Events) != 0 || !a.Fresh.StaleSince.IsZero() {
+				t.Errorf("ttl %v, events %v, %+v", a.TTL, a.Events, a.Fresh)
+			}
+			// Prefixes of modules exist and have no versions; others don't exist.
+			if a, err := d.Ask(t.Context(), "example.org"); err != nil || len(a.Versions) != 0 {
+				t.Errorf("prefix: %+v, %v", a.Versions, err)
+			}
+			_, err = d.Ask(t.Context(), "example.org/nothing")
+			var nf *NotFoundError
+			if !errors.As(err, &nf) || nf.Name != "nothing._.example.org.v0."+testZone || !errors.Is(err, ErrNotFound) {
+				t.Errorf("unknown module: %v", err)
+			}
+		})
+	}
+}
+
+func TestAskPinned(t *testing.T) {
+	tr := newTree(t, defaultAlgs)
+	key := tr.zone.key
+	for _, tc := range []struct{ name, text string }{
+		{"DS", key.ToDS(dns.SHA256).String()},
+		{"DS SHA-384", key.ToDS(dns.SHA384).String()},
+		{"DNSKEY", key.String()},
+		{"delv, static-ds", `trust-anchors { "l.upkeep.test." static-ds ` + strings.Join(strings.Fields(key.ToDS(dns.SHA256).String())[4:7], " ") + ` "` + key.ToDS(dns.SHA256).Digest + `"; };`},
+		{"delv, static-key", "# comment\ntrust-anchors {\n l.upkeep.test. initial-key 257 3 13 \"" + key.PublicKey[:20] + "\n  " + key.PublicKey[20:] + "\"; // end\n};\n"},
+		{"trusted-keys", `trusted-keys { l.upkeep.test 257 3 13 "` + key.PublicKey + `"; };`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			d := tr.discoverer(t, func(c *Config, _ *Options) {
+				if err := os.WriteFile(c.Anchor, []byte(tc.text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				c.Sources = []string{"server://" + tr.addr}
+			})
+			a, err := d.Ask(t.Context(), hello)
+			if err != nil || join(a.Versions) != "v1.0.1 v0.3.0" || len(a.Sources[0].Chain) != 1 {
+				t.Errorf("%+v, %v", a, err)
+			}
+		})
+	}
+}
+
+func TestTransports(t *testing.T) {
+	tr := newTree(t, defaultAlgs)
+	t.Run("tcp, one connection", func(t *testing.T) {
+		d := tr.discoverer(t, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + tr.addr} })
+		if a, err := d.Ask(t.Context(), hello); err != nil || a.Sources[0].Transport != "tcp" {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		if n := d.sources[0].ex.(*streamExchanger).dials; n != 1 {
+			t.Errorf("%d connections for one question", n)
+		}
+	})
+	t.Run("truncated over udp", func(t *testing.T) {
+		long := strings.Repeat("x", 250)
+		tr.mu.Lock()
+		old := tr.attack
+		tr.attack = func(q dns.Question, m *dns.Msg) *dns.Msg {
+			for range 6 {
+				m.Extra = append(m.Extra, rr(t, `pad. 60 IN TXT "`+long+`"`))
+			}
+			return m
+		}
+		before := tr.tcp
+		tr.mu.Unlock()
+		defer func() { tr.mu.Lock(); tr.attack = old; tr.mu.Unlock() }()
+		d := tr.discoverer(t)
+		if a, err := d.Ask(t.Context(), hello); err != nil || join(a.Versions) != "v1.0.1 v0.3.0" {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		_ = before
+	})
+	t.Run("always truncated over udp", func(t *testing.T) {
+		d := tr.discoverer(t)
+		tr.mu.Lock()
+		tr.attack = func(q dns.Question, m *dns.Msg) *dns.Msg {
+			m.Truncated = tr.asked[len(tr.asked)-1] == q && tr.tcp == 0
+			return m
+		}
+		tr.tcp = 0
+		tr.mu.Unlock()
+		defer func() { tr.mu.Lock(); tr.attack = nil; tr.mu.Unlock() }()
+		if a, err := d.Ask(t.Context(), hello); err != nil || join(a.Versions) != "v1.0.1 v0.3.0" {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		if tr.tcp == 0 {
+			t.Error("no question went over TCP")
+		}
+	})
+}
+
+// The number of messages is that of the questions: nothing is asked twice, and
+// a warm client asks for the three records only.
+func TestExchanges(t *testing.T) {
+	tr := newTree(t, defaultAlgs)
+	d := tr.discoverer(t, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + tr.addr} })
+	a, err := d.Ask(t.Context(), hello)
+	if err != nil || a.Sources[0].Exchanges != 1+3*2+3 {
+		t.Errorf("cold: %d messages, %v", a.Sources[0].Exchanges, err)
+	}
+	a, err = d.Ask(t.Context(), hello)
+	if err != nil || a.Sources[0].Exchanges != 3 {
+		t.Errorf("warm: %d messages, %v", a.Sources[0].Exchanges, err)
+	}
+}
