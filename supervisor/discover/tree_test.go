@@ -292,13 +292,21 @@ func (tr *tree) anchor() string { return tr.root.key.ToDS(dns.SHA256).String() +
 
 // start answers as a resolver over UDP and TCP.
 func (tr *tree) start(t testing.TB) {
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	// One free port for both.
+	var pc net.PacketConn
+	var ln net.Listener
+	for range 20 {
+		var err error
+		if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		if pc, err = net.ListenPacket("udp", ln.Addr().String()); err == nil {
+			break
+		}
+		ln.Close()
 	}
-	ln, err := net.Listen("tcp", pc.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
+	if pc == nil {
+		t.Fatal("no port is free for both UDP and TCP")
 	}
 	tr.addr = pc.LocalAddr().String()
 	for _, srv := range []*dns.Server{{PacketConn: pc, Handler: tr, UDPSize: 4096}, {Listener: ln, Handler: tr}} {
