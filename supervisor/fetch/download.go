@@ -164,6 +164,9 @@ func (f *Fetcher) downloadError(ctx context.Context, r spec.Record, err error) e
 	return fmt.Errorf("downloading %s: %w", r.Spec, err)
 }
 
+// resumeDelay is the wait before a download goes on; tests shorten it.
+var resumeDelay = 300 * time.Millisecond
+
 var errTooLong = errors.New("longer than allowed")
 
 // resuming reads a file over HTTP and goes on where it was when the connection
@@ -247,7 +250,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 			select {
 			case <-r.ctx.Done():
 				return 0, err
-			case <-time.After(time.Duration(r.resumes) * 300 * time.Millisecond):
+			case <-time.After(time.Duration(r.resumes) * resumeDelay):
 			}
 			if oerr := r.open(); oerr == nil {
 				break
