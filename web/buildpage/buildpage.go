@@ -14,13 +14,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"path"
 	"runtime"
 	"strings"
-	"time"
+	"sync"
 
 	"golang.org/x/mod/module"
 
+	"example.org/upkeep/builder"
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/web"
 )
@@ -28,122 +28,85 @@ import (
 //go:embed templates/*.html
 var templateFS embed.FS
 
-// State says where a build stands.
-type State string
-
-// The states of a build.
-const (
-	StateNew      State = "new"      // nobody has asked for it yet
-	StateQueued   State = "queued"   // waits for its turn
-	StateBuilding State = "building" // is being built
-	StateDone     State = "done"     // has a record in the log
-	StateFailed   State = "failed"   // cannot be built, or not now
-)
-
-// A Build is one build as the pages show it.
-type Build struct {
-	Spec    spec.Spec
-	State   State
-	Queue   int       // position, when queued
-	Started time.Time // of the build
-	Ended   time.Time
-	Size    int64
-	Sum     string
-	Index   int64    // of the record in the log
-	LogSize int64    // of the tree head that covers it
-	Error   string   // why it failed, one sentence
-	Retry   bool     // the failure may go away: asking again makes sense
-	Output  []string // last lines of the build's output
-	Agreed  []string // other builders that came to the same sum
-	Gone    bool     // the record stays, the binary is no longer kept
-}
-
-// A Log is the build log as the pages show it.
-type Log struct {
-	Name string
-	Key  string // verifier key
-	Size int64
-	Hash [32]byte
-}
-
-// A Builder is what the pages ask.
-type Builder interface {
-	// Recent returns at most n builds, newest first, with those under way.
-	Recent(ctx context.Context, n int) ([]Build, error)
-	// Find returns a build; one that nobody asked for has StateNew.
-	Find(ctx context.Context, s spec.Spec) (Build, error)
-	// Start asks for a build, again if it failed before. It returns at once.
-	Start(ctx context.Context, s spec.Spec) error
-	// Watch sends after changes of any build until ctx ends.
-	Watch(ctx context.Context) <-chan struct{}
-	// Log returns how the log stands.
-	Log() Log
+// A Service is what the pages ask; [builder.Service] is one. It serves every
+// address that is not of these pages.
+type Service interface {
+	http.Handler
+	Status(ctx context.Context) builder.Status
+	Result(sp spec.Spec) (builder.Result, error)
+	Output(sp spec.Spec) ([]string, error)
+	Watch(ctx context.Context, sp spec.Spec, client string, emit func(builder.Event) error) (builder.Result, error)
+	Forget(sp spec.Spec) error
 }
 
 // Config says how the pages are served.
 type Config struct {
 	Security web.Security
 	Base     string // address that the service is reached under, "" = as in the request
-	Targets  []string
-	Go       []string // Go versions offered in the form, newest first
-	Metrics  bool     // there is a /metrics to link to
+	Metrics  bool   // there is a /metrics to link to
 	Log      *slog.Logger
 }
 
-// Pages are the pages. They are an [http.Handler] for "/", "/static/", "/-/"
-// and the addresses of builds without a suffix; the rest belongs to the
-// service's own handler.
+// Pages are the pages; they are a [builder.Pages].
 type Pages struct {
 	cfg     Config
-	builder Builder
+	service Service
 	pages   *web.Templates
 	log     *slog.Logger
-	h       http.Handler
+	viewers chan struct{} // one for each stream of events
+
+	mu      sync.Mutex
+	started map[spec.Spec]bool // builds that the pages wait for
 }
 
-// pause is the least time between two events to one viewer.
-const pause = 500 * time.Millisecond
+var _ builder.Pages = (*Pages)(nil)
 
-// New returns the pages of a builder.
-func New(cfg Config, b Builder) *Pages {
+// New returns pages without a service. [Pages.Handler] gives them theirs.
+func New(cfg Config) *Pages {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Security.Log == nil {
 		cfg.Security.Log = cfg.Log
 	}
-	if len(cfg.Targets) == 0 {
-		cfg.Targets = defaultTargets
-	}
 	files, err := fs.Sub(templateFS, "templates")
 	if err != nil {
 		panic(fmt.Sprintf("buildpage: templates: %v", err))
 	}
-	p := &Pages{cfg: cfg, builder: b, log: cfg.Log}
+	p := &Pages{cfg: cfg, log: cfg.Log, viewers: make(chan struct{}, maxViewers), started: map[spec.Spec]bool{}}
 	p.pages = web.NewTemplates(files, nil, cfg.Log)
+	return p
+}
 
+// Handler returns a handler for everything: the service's own addresses and
+// what the pages need besides. Call it once, before the first request. The
+// name of the service's log is a name of this server, when it is a host name.
+func (p *Pages) Handler(s Service) http.Handler {
+	p.service = s
+	sec := p.cfg.Security
+	name, _, _ := strings.Cut(s.Status(context.Background()).VerifierKey, "+")
+	if strings.Contains(name, ".") {
+		sec.Hosts = append([]string{name}, sec.Hosts...)
+	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", p.start)
 	mux.HandleFunc("GET /-/find", p.find)
 	mux.HandleFunc("GET /-/events", p.events)
 	mux.HandleFunc("POST /-/build", p.build)
 	mux.Handle("GET /static/", web.Static())
-	mux.HandleFunc("GET /", p.result)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		p.Message(w, http.StatusMethodNotAllowed, "Not possible", "This address is only for reading.")
+	mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte("User-agent: *\nAllow: /$\nDisallow: /\n")) // the viewer has gone away
 	})
-	p.h = web.Secure(cfg.Security, mux)
-	return p
-}
-
-// ServeHTTP serves the pages, with every check of package web.
-func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.h.ServeHTTP(w, r) }
-
-// defaultTargets are those in the form; any other one can be written into the
-// address.
-var defaultTargets = []string{
-	"linux-amd64", "linux-arm64", "linux-arm", "linux-386", "linux-riscv64", "darwin-arm64", "darwin-amd64",
-	"freebsd-amd64", "openbsd-amd64", "windows-amd64", "windows-arm64",
+	// The service's addresses hold module paths, whose bytes a ServeMux would
+	// clean: they go past it.
+	return web.Secure(sec, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		own := strings.HasPrefix(r.URL.Path, "/-/") || strings.HasPrefix(r.URL.Path, "/static/") || r.URL.Path == "/robots.txt"
+		if own {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		s.ServeHTTP(w, r)
+	}))
 }
 
 func (p *Pages) page(title, live string, data any) web.Page {
@@ -154,28 +117,32 @@ func (p *Pages) page(title, live string, data any) web.Page {
 	return page
 }
 
-// Message writes a page that says one thing.
-func (p *Pages) Message(w http.ResponseWriter, status int, title, text string) {
+// ServeError renders a message with a status.
+func (p *Pages) ServeError(w http.ResponseWriter, _ *http.Request, status int, text string) {
+	title := http.StatusText(status)
+	switch status {
+	case http.StatusNotFound:
+		title = "Not found"
+	case http.StatusInternalServerError, http.StatusServiceUnavailable:
+		title = "Not possible now"
+	case http.StatusBadRequest:
+		title = "This request makes no sense"
+	}
 	p.pages.Render(w, status, "message.html", p.page(title, "", struct{ Title, Text string }{title, text}))
 }
 
-// Commands writes a page with the main packages of a module; dirs are their
-// folders in the module, target is like "linux-amd64-go1.26.3".
-func (p *Pages) Commands(w http.ResponseWriter, mod, version string, dirs []string, target string) {
-	type command struct{ Name, Link string }
+// ServeModule lists a module's main packages.
+func (p *Pages) ServeModule(w http.ResponseWriter, _ *http.Request, m builder.ModuleInfo) {
+	type command struct{ Package, Synopsis, Link string }
 	data := struct {
-		Module, Version string
-		Commands        []command
-	}{Module: mod, Version: version}
-	for _, dir := range dirs {
-		s := spec.Spec{Module: mod, Version: version, Dir: dir}
-		link := mod + "@" + version + "/"
-		if dir != "" {
-			link += dir + "/"
-		}
-		data.Commands = append(data.Commands, command{s.Package(), "/" + link + target + "/"})
+		builder.ModuleInfo
+		Links []command
+	}{ModuleInfo: m}
+	for _, c := range m.Commands {
+		s := spec.Spec{Module: m.Module, Version: m.Version, Dir: c.Dir, GOOS: m.GOOS, GOARCH: m.GOARCH, GoVersion: m.GoVersion}
+		data.Links = append(data.Links, command{s.Package(), c.Synopsis, "/" + s.String()})
 	}
-	p.pages.Render(w, http.StatusOK, "commands.html", p.page(mod, "", data))
+	p.pages.Render(w, http.StatusOK, "module.html", p.page(m.Module+" "+m.Version, "", data))
 }
 
 // A form is the search form, filled in.
@@ -186,45 +153,51 @@ type form struct {
 	Error                                   string
 }
 
-func (p *Pages) form() form {
-	f := form{Version: spec.Latest, GoVersion: spec.Latest, Targets: p.cfg.Targets, Go: p.cfg.Go}
-	if target := runtime.GOOS + "-" + runtime.GOARCH; len(f.Targets) > 0 {
-		f.Target = target
+// targets are those in the form; any other one can be typed.
+var targets = []string{
+	"linux-amd64", "linux-arm64", "linux-arm", "linux-386", "linux-riscv64", "darwin-arm64", "darwin-amd64",
+	"freebsd-amd64", "openbsd-amd64", "windows-amd64", "windows-arm64",
+}
+
+func newForm(st builder.Status) form {
+	f := form{Version: spec.Latest, GoVersion: spec.Latest, Targets: targets, Target: runtime.GOOS + "-" + runtime.GOARCH}
+	for _, v := range []string{st.GoVersion, st.Previous, st.Next} {
+		if v != "" {
+			f.Go = append(f.Go, v)
+		}
 	}
 	return f
 }
 
-// start shows what was built last, the log, and the form.
-func (p *Pages) start(w http.ResponseWriter, r *http.Request) {
-	p.startWith(w, r, http.StatusOK, p.form())
+// ServeHome shows what was built last, the log, and the form.
+func (p *Pages) ServeHome(w http.ResponseWriter, r *http.Request) {
+	st := p.service.Status(r.Context())
+	p.home(w, http.StatusOK, st, newForm(st))
 }
 
-func (p *Pages) startWith(w http.ResponseWriter, r *http.Request, status int, f form) {
-	recent, err := p.builder.Recent(r.Context(), 30)
-	if err != nil {
-		p.log.Error("the builder does not answer", "err", err)
-		p.Message(w, http.StatusInternalServerError, "The builder does not answer", err.Error())
-		return
-	}
+func (p *Pages) home(w http.ResponseWriter, status int, st builder.Status, f form) {
+	name, _, _ := strings.Cut(st.VerifierKey, "+")
 	data := struct {
-		Form   form
-		Recent []Build
-		Log    Log
-	}{f, recent, p.builder.Log()}
+		builder.Status
+		Form    form
+		LogName string
+	}{st, f, name}
 	page := p.page("Builds", "/-/events", data)
 	page.Refresh = 30
-	p.pages.Render(w, status, "start.html", page)
+	p.pages.Render(w, status, "home.html", page)
 }
 
 // find leads from the form to the page of a build; it starts nothing.
 func (p *Pages) find(w http.ResponseWriter, r *http.Request) {
-	f := p.form()
-	f.Module = strings.Trim(strings.TrimSpace(r.FormValue("module")), "/")
+	st := p.service.Status(r.Context())
+	f := newForm(st)
+	f.Module = strings.TrimSpace(r.FormValue("module"))
 	for _, scheme := range []string{"https://", "http://"} {
 		f.Module = strings.TrimPrefix(f.Module, scheme)
 	}
+	f.Module = strings.Trim(f.Module, "/")
 	f.Version, f.Dir = strings.TrimSpace(r.FormValue("version")), strings.Trim(strings.TrimSpace(r.FormValue("dir")), "/")
-	f.Target, f.GoVersion, f.Stripped = r.FormValue("target"), strings.TrimSpace(r.FormValue("go")), r.FormValue("stripped") != ""
+	f.Target, f.GoVersion, f.Stripped = strings.TrimSpace(r.FormValue("target")), strings.TrimSpace(r.FormValue("go")), r.FormValue("stripped") != ""
 	if mod, v, ok := strings.Cut(f.Module, "@"); ok {
 		f.Module, f.Version = mod, v
 	}
@@ -234,134 +207,33 @@ func (p *Pages) find(w http.ResponseWriter, r *http.Request) {
 	if f.GoVersion == "" {
 		f.GoVersion = spec.Latest
 	}
+	where := ""
 	if err := module.CheckPath(f.Module); err != nil {
 		f.Error = err.Error()
-		p.startWith(w, r, http.StatusBadRequest, f)
-		return
-	}
-	// Without a folder the service looks which commands the module has.
-	if f.Dir == "" && r.FormValue("exact") == "" {
-		http.Redirect(w, r, "/"+f.Module+"@"+f.Version+"?target="+f.Target, http.StatusSeeOther)
-		return
-	}
-	goos, goarch, _ := strings.Cut(f.Target, "-")
-	sp := spec.Spec{Module: f.Module, Version: f.Version, Dir: f.Dir, GOOS: goos, GOARCH: goarch, GoVersion: f.GoVersion, Stripped: f.Stripped}
-	if _, err := spec.ParseRequest(sp.String()); err != nil {
-		f.Error = err.Error()
-		p.startWith(w, r, http.StatusBadRequest, f)
-		return
-	}
-	http.Redirect(w, r, "/"+sp.String(), http.StatusSeeOther)
-}
-
-func (p *Pages) events(w http.ResponseWriter, r *http.Request) {
-	web.ServeChanges(w, r, p.builder.Watch(r.Context()), pause)
-}
-
-// build starts a build, or a failed one again.
-func (p *Pages) build(w http.ResponseWriter, r *http.Request) {
-	sp, err := spec.Parse(r.PostFormValue("spec"))
-	if err != nil {
-		p.Message(w, http.StatusBadRequest, "Not a build", err.Error())
-		return
-	}
-	if err := p.builder.Start(r.Context(), sp); err != nil {
-		p.Message(w, http.StatusServiceUnavailable, "The build was not started", err.Error())
-		return
-	}
-	http.Redirect(w, r, "/"+sp.String(), http.StatusSeeOther)
-}
-
-// splitSum parts the address of a result into spec and sum.
-func splitSum(text string) (string, string) {
-	dir, last := path.Split(strings.TrimSuffix(text, "/"))
-	if strings.HasSuffix(text, "/") && dir != "" && spec.CheckSum(last) == nil {
-		return dir, last
-	}
-	return text, ""
-}
-
-// result is the page of one build, under its spec or under spec and sum.
-func (p *Pages) result(w http.ResponseWriter, r *http.Request) {
-	text, sum := splitSum(strings.TrimPrefix(r.URL.Path, "/"))
-	sp, err := spec.Parse(text)
-	if err != nil {
-		p.Message(w, http.StatusNotFound, "Not a build", err.Error())
-		return
-	}
-	b, err := p.builder.Find(r.Context(), sp)
-	if err != nil {
-		p.log.Error("the builder does not answer", "spec", sp.String(), "err", err)
-		p.Message(w, http.StatusInternalServerError, "The builder does not answer", err.Error())
-		return
-	}
-	if sum != "" && (b.State != StateDone || b.Sum != sum) {
-		p.Message(w, http.StatusNotFound, "There is no such result",
-			"The build "+sp.String()+" has no result with the sum "+sum+" in this server's log.")
-		return
-	}
-	page := p.page(sp.Command()+" "+sp.Version, "", p.view(r, b))
-	if b.State == StateQueued || b.State == StateBuilding {
-		page.Refresh = 2
-	}
-	if b.State != StateDone {
-		page.Live = "/-/events"
-	}
-	p.pages.Render(w, http.StatusOK, "build.html", page)
-}
-
-// A view is a build with what the page says about it.
-type view struct {
-	Build
-	Log      Log
-	Link     string // address of the result, with a trailing slash
-	File     string
-	Sentence string
-	Tone     string
-	Sign     string
-	Get      string // command lines
-	Rebuild  string
-	Base     string
-}
-
-func (p *Pages) view(r *http.Request, b Build) view {
-	v := view{Build: b, Log: p.builder.Log(), Link: "/" + b.Spec.String(), File: b.Spec.FileName(), Base: p.cfg.Base}
-	if b.Sum != "" {
-		v.Link += b.Sum + "/"
-	}
-	if v.Base == "" {
-		v.Base = "http://" + r.Host
-		if r.TLS != nil || p.cfg.Security.HTTPS {
-			v.Base = "https://" + r.Host
+	} else if f.Dir == "" {
+		// The service looks which commands the module has.
+		where = "/" + f.Module
+		if f.Version != spec.Latest {
+			where += "@" + f.Version
+		}
+		if f.Version != spec.Latest && module.Check(f.Module, f.Version) != nil {
+			f.Error = fmt.Sprintf("%q is not a version of %s; versions are like v1.2.3, or latest", f.Version, f.Module)
+		}
+	} else {
+		goos, goarch, _ := strings.Cut(f.Target, "-")
+		dir := f.Dir
+		if dir == "." {
+			dir = "" // the module's root
+		}
+		sp := spec.Spec{Module: f.Module, Version: f.Version, Dir: dir, GOOS: goos, GOARCH: goarch, GoVersion: f.GoVersion, Stripped: f.Stripped}
+		where = "/" + sp.String()
+		if _, err := spec.ParseRequest(sp.String()); err != nil {
+			f.Error = err.Error()
 		}
 	}
-	v.Base = strings.TrimSuffix(v.Base, "/")
-	switch b.State {
-	case StateNew:
-		v.Sentence, v.Sign = "Not built yet", "?"
-	case StateQueued:
-		v.Sentence, v.Tone, v.Sign = fmt.Sprintf("Waiting, position %d in the queue", b.Queue), "info", "…"
-	case StateBuilding:
-		v.Sentence, v.Tone, v.Sign = "Being built", "info", "…"
-	case StateDone:
-		v.Sentence, v.Tone, v.Sign = "Built", "good", "✓"
-	default:
-		v.Sentence, v.Tone, v.Sign = "Failed: "+b.Error, "bad", "!"
+	if f.Error != "" {
+		p.home(w, http.StatusBadRequest, st, f)
+		return
 	}
-	v.Get = fmt.Sprintf("upkeep get -builder %s -key '%s' -os %s -arch %s -go %s %s@%s",
-		v.Base, v.Log.Key, b.Spec.GOOS, b.Spec.GOARCH, b.Spec.GoVersion, b.Spec.Package(), b.Spec.Version)
-	v.Rebuild = reproduce(b.Spec)
-	return v
-}
-
-// reproduce is the command that makes the same binary, and its sum.
-func reproduce(s spec.Spec) string {
-	ldflags := "-buildid="
-	if s.Stripped {
-		ldflags += " -s"
-	}
-	return fmt.Sprintf("GOBIN= GOPATH=$PWD/gopath CGO_ENABLED=0 GOOS=%s GOARCH=%s GOTOOLCHAIN=%s GOWORK=off GOFLAGS= \\\n"+
-		"  go install -trimpath -ldflags='%s' -- %s@%s\n"+
-		"find gopath/bin -type f -exec sh -c 'printf 0; openssl dgst -sha256 -binary \"$1\" | head -c 20 | basenc --base64url | tr -d =' _ {} \\;",
-		s.GOOS, s.GOARCH, s.GoVersion, ldflags, s.Package(), s.Version)
+	http.Redirect(w, r, where, http.StatusSeeOther)
 }

@@ -1,16 +1,20 @@
 package buildpage
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"example.org/upkeep/builder"
 	"example.org/upkeep/builder/spec"
 )
 
@@ -20,56 +24,118 @@ const (
 	specNew  = "example.org/hello@v1.0.2/linux-amd64-go1.26.8/"
 	specWait = "example.org/hello@v1.0.3/linux-amd64-go1.26.8/"
 	specNow  = "example.org/hello@v1.0.4/windows-amd64-go1.26.8/"
+	specTemp = "example.org/hello@v1.0.5/linux-amd64-go1.26.8/"
 	sumDone  = "0Q2cQdVpYTB9gS4S2s0RrTWC8xpc"
 	key      = "build.example.org+12345678+AbCdEf"
 )
 
+// A fake is a service; every address of its own answers with a page.
 type fake struct {
-	builds  map[string]Build
+	mu      sync.Mutex
+	pages   *Pages
+	results map[string]builder.Result
+	output  map[string][]string
 	started []string
+	forgot  []string
 	err     error
+	release chan struct{} // Watch ends when it is closed
 }
 
-func newFake(t *testing.T) *fake {
+func newFake(t *testing.T, cfg Config) (*fake, http.Handler) {
 	t.Helper()
-	f := &fake{builds: map[string]Build{}}
-	for text, b := range map[string]Build{
-		specDone: {State: StateDone, Size: 6123456, Sum: sumDone, Index: 17, LogSize: 20, Ended: time.Now(), Agreed: []string{"other.example.org"}},
-		specBad:  {State: StateFailed, Error: "<b>cannot build without cgo</b>", Output: []string{"# example.org/hello", "<i>undefined</i>"}},
-		specWait: {State: StateQueued, Queue: 3},
-		specNow:  {State: StateBuilding, Started: time.Now(), Output: []string{"go: downloading"}},
+	f := &fake{results: map[string]builder.Result{}, release: make(chan struct{}), output: map[string][]string{
+		specBad: {"# example.org/hello", "<i>undefined</i>"}, specNow: {"go: downloading"},
+	}}
+	for text, r := range map[string]builder.Result{
+		specDone: {State: builder.StateSuccess, Size: 6123456, Sum: sumDone, LogID: 17, Started: time.Now(), Took: 8 * time.Second, Steps: []builder.Step{{Name: "compile", Took: 7 * time.Second}}},
+		specBad:  {State: builder.StateFailed, Error: "<b>cannot build without cgo</b>. More."},
+		specWait: {State: builder.StateQueued, Position: 3},
+		specNow:  {State: builder.StateBuilding, Started: time.Now()},
+		specTemp: {State: builder.StateTempFailed, Error: "The proxy does not answer.", RetryAt: time.Now().Add(time.Minute)},
 	} {
 		s, err := spec.Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.Spec = s
-		f.builds[text] = b
+		r.Spec = s
+		f.results[text] = r
 	}
-	return f
+	f.pages = New(cfg)
+	return f, f.pages.Handler(f)
 }
 
-func (f *fake) Recent(context.Context, int) ([]Build, error) {
-	var all []Build
-	for _, b := range f.builds {
-		all = append(all, b)
+func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch text := strings.TrimPrefix(r.URL.Path, "/"); text {
+	case "":
+		f.pages.ServeHome(w, r)
+	case "module":
+		f.pages.ServeModule(w, r, builder.ModuleInfo{Module: "example.org/hello", Version: "v1.0.0", GOOS: "linux", GOARCH: "arm64", GoVersion: "go1.26.8",
+			Commands: []builder.Command{{Name: "hello"}, {Dir: "cmd/x", Name: "x", Synopsis: "X does <x>."}}})
+	case "library":
+		f.pages.ServeModule(w, r, builder.ModuleInfo{Module: "example.org/lib", Version: "v1.0.0"})
+	default:
+		sp, err := spec.Parse(text)
+		if err != nil {
+			f.pages.ServeError(w, r, http.StatusNotFound, err.Error())
+			return
+		}
+		res, err := f.Result(sp)
+		if err != nil {
+			f.pages.ServeError(w, r, http.StatusInternalServerError, err.Error())
+			return
+		}
+		f.pages.ServeResult(w, r, res)
 	}
-	return all, f.err
 }
 
-func (f *fake) Find(_ context.Context, s spec.Spec) (Build, error) {
-	if b, ok := f.builds[s.String()]; ok {
-		return b, f.err
-	}
-	return Build{Spec: s, State: StateNew}, f.err
+func (f *fake) Status(context.Context) builder.Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return builder.Status{VerifierKey: key, LogSize: 20, GoVersion: "go1.26.8", Previous: "go1.25.14",
+		Building: []builder.Result{f.results[specNow]}, Queued: []builder.Result{f.results[specWait]},
+		Recent:  []builder.Result{f.results[specDone], f.results[specBad], f.results[specTemp]},
+		Alarms:  []builder.Alarm{{Time: time.Now(), Kind: "hash_mismatch", Text: "A binary on disk has changed."}},
+		Missing: []string{"network namespace"}}
 }
 
-func (f *fake) Start(_ context.Context, s spec.Spec) error {
-	f.started = append(f.started, s.String())
+func (f *fake) Result(sp spec.Spec) (builder.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r, ok := f.results[sp.String()]; ok {
+		return r, f.err
+	}
+	return builder.Result{Spec: sp}, f.err
+}
+
+func (f *fake) Output(sp spec.Spec) ([]string, error) { return f.output[sp.String()], nil }
+
+func (f *fake) Forget(sp spec.Spec) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forgot = append(f.forgot, sp.String())
 	return f.err
 }
-func (f *fake) Watch(ctx context.Context) <-chan struct{} { return make(chan struct{}) }
-func (f *fake) Log() Log                                  { return Log{Name: "build.example.org", Key: key, Size: 20} }
+
+func (f *fake) Watch(ctx context.Context, sp spec.Spec, client string, emit func(builder.Event) error) (builder.Result, error) {
+	f.mu.Lock()
+	f.started = append(f.started, sp.String()+" for "+client)
+	f.mu.Unlock()
+	position := 1
+	if err := emit(builder.Event{Kind: "QueuePosition", QueuePosition: &position}); err != nil {
+		return builder.Result{}, err
+	}
+	select {
+	case <-f.release:
+	case <-ctx.Done():
+	}
+	return builder.Result{Spec: sp}, emit(builder.Event{Kind: "Success"})
+}
+
+func (f *fake) starts() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.started...)
+}
 
 func get(h http.Handler, path string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
@@ -78,24 +144,27 @@ func get(h http.Handler, path string) *httptest.ResponseRecorder {
 }
 
 func TestPages(t *testing.T) {
-	f := newFake(t)
-	h := New(Config{Base: "https://build.example.org"}, f)
+	f, h := newFake(t, Config{Base: "https://build.example.org", Metrics: true})
 	tests := []struct {
 		path string
 		code int
 		want []string
 	}{
-		{"/", 200, []string{"Recent builds", key, "&lt;b&gt;cannot build without cgo", "position 3", `href="/` + specDone + sumDone + `/"`}},
+		{"/", 200, []string{"Go versions", key, "&lt;b&gt;cannot build without cgo", "position 3", `href="/` + specDone + sumDone + `/"`,
+			"A binary on disk has changed.", "network namespace", "go1.25.14", "failed for now"}},
 		{"/" + specDone, 200, []string{"Built", sumDone, "record 17", `href="/` + specDone + sumDone + `/hello-v1.0.0-go1.26.8"`, "hello-v1.0.0-go1.26.8.gz",
-			"upkeep get -builder https://build.example.org -key '" + key, "GOTOOLCHAIN=go1.26.8", "other.example.org"}},
-		{"/" + specDone + sumDone + "/", 200, []string{"Built"}},
-		{"/" + specDone + "0b6WuCOxGdzkZYEmOyJ8sdn0Zjlc/", 404, []string{"no result with the sum"}},
-		{"/" + specBad, 200, []string{"Failed: &lt;b&gt;cannot build without cgo", "Try again", "&lt;i&gt;undefined"}},
+			"upkeep get -builder https://build.example.org -key '" + key, "GOTOOLCHAIN=go1.26.8", "compile 7.0 s"}},
+		{"/" + specBad, 200, []string{"Failed: &lt;b&gt;cannot build without cgo&lt;/b&gt;.</h1>", "&lt;/b&gt;. More.", "Try again", "&lt;i&gt;undefined"}},
 		{"/" + specNew, 200, []string{"Not built yet", "Build it"}},
-		{"/" + specWait, 200, []string{"position 3 in the queue", `content="2"`, `data-live="/-/events"`}},
+		{"/" + specWait, 200, []string{"position 3 in the queue", `content="2"`, `data-live="/-/events?spec=example.org%2Fhello%40v1.0.3`}},
 		{"/" + specNow, 200, []string{"Being built", "go: downloading"}},
-		{"/nonsense", 404, []string{"Not a build"}},
-		{"/example.org/hello@v1.0.0/linux-amd64-go1.26.8/<script>/", 404, []string{"Not a build"}},
+		{"/" + specTemp, 200, []string{"Failed: The proxy does not answer.", "it is tried again"}},
+		{"/module", 200, []string{`href="/example.org/hello@v1.0.0/linux-arm64-go1.26.8/"`, `href="/example.org/hello@v1.0.0/cmd/x/linux-arm64-go1.26.8/"`, "X does &lt;x&gt;."}},
+		{"/library", 200, []string{"no command"}},
+		{"/nonsense", 404, []string{"Not found"}},
+		{"/example.org/hello@v1.0.0/linux-amd64-go1.26.8/<script>/", 404, []string{"Not found"}},
+		{"/robots.txt", 200, []string{"Disallow: /"}},
+		{"/-/nothing", 404, nil},
 	}
 	for _, tt := range tests {
 		w := get(h, tt.path)
@@ -111,84 +180,169 @@ func TestPages(t *testing.T) {
 				t.Errorf("%s lacks %q:\n%s", tt.path, want, w.Body)
 			}
 		}
-		if len(w.Body.String()) > 50_000 {
+		if w.Body.Len() > 50_000 {
 			t.Errorf("%s has %d bytes", tt.path, w.Body.Len())
 		}
 	}
-	if len(f.started) != 0 {
-		t.Errorf("fetching pages started %v", f.started)
+	if s := f.starts(); len(s) != 0 {
+		t.Errorf("fetching pages started %v", s)
 	}
 }
 
 func TestFind(t *testing.T) {
-	h := New(Config{}, newFake(t))
+	_, h := newFake(t, Config{})
 	tests := []struct {
 		query string
 		code  int
 		want  string
 	}{
-		{"module=example.org/hello", 303, "/example.org/hello@latest?target="},
-		{"module=https://example.org/hello@v1.0.0/&target=linux-amd64", 303, "/example.org/hello@v1.0.0?target=linux-amd64"},
+		{"module=example.org/hello", 303, "/example.org/hello"},
+		{"module=https://example.org/hello@v1.0.0/&target=linux-amd64", 303, "/example.org/hello@v1.0.0"},
 		{"module=example.org/hello&dir=cmd/x&target=linux-amd64&go=go1.26.8&version=v1.0.1&stripped=yes", 303, "/" + specBad},
+		{"module=example.org/hello&dir=.&target=linux-amd64&go=go1.26.8&version=v1.0.0", 303, "/" + specDone},
 		{"module=example.org/hello&dir=cmd/x&target=linux-amd64&version=v1", 400, "not canonical"},
+		{"module=example.org/hello&version=v2.0.0", 400, "not a version"},
 		{"module=example.org/hello&dir=../x&target=linux-amd64", 400, "not a clean relative path"},
 		{"module=nodot", 400, "malformed module path"},
 		{"", 400, "malformed module path"},
 	}
 	for _, tt := range tests {
 		w := get(h, "/-/find?"+tt.query)
-		if got := w.Header().Get("Location") + w.Body.String(); w.Code != tt.code || !strings.Contains(got, tt.want) {
-			t.Errorf("%s: status %d, %q lacks %q", tt.query, w.Code, w.Header().Get("Location"), tt.want)
+		if w.Code != tt.code || w.Code == 303 && w.Header().Get("Location") != tt.want || w.Code == 400 && !strings.Contains(w.Body.String(), tt.want) {
+			t.Errorf("%s: status %d to %q, want %d %q", tt.query, w.Code, w.Header().Get("Location"), tt.code, tt.want)
 		}
 	}
+}
+
+func post(h http.Handler, text, site string) int {
+	r := httptest.NewRequest("POST", "http://localhost/-/build", strings.NewReader(url.Values{"spec": {text}}.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Sec-Fetch-Site", site)
+	r.RemoteAddr = "192.0.2.1:999"
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Code
 }
 
 func TestBuild(t *testing.T) {
-	f := newFake(t)
-	h := New(Config{}, f)
-	post := func(text, site string) int {
-		r := httptest.NewRequest("POST", "http://localhost/-/build", strings.NewReader(url.Values{"spec": {text}}.Encode()))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.Header.Set("Sec-Fetch-Site", site)
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		return w.Code
+	f, h := newFake(t, Config{})
+	defer close(f.release)
+	if code := post(h, specNew, "cross-site"); code != 403 || len(f.starts()) != 0 {
+		t.Errorf("from another site: status %d, started %v", code, f.starts())
 	}
-	if code := post(specNew, "cross-site"); code != 403 || len(f.started) != 0 {
-		t.Errorf("from another site: status %d, started %v", code, f.started)
-	}
-	if code := post("nonsense", "same-origin"); code != 400 {
+	if code := post(h, "nonsense", "same-origin"); code != 400 {
 		t.Errorf("nonsense: status %d", code)
 	}
-	if code := post(specNew, "same-origin"); code != 303 || len(f.started) != 1 || f.started[0] != specNew {
-		t.Errorf("status %d, started %v", code, f.started)
+	for range 3 { // the second and third click wait for the same build
+		if code := post(h, specNew, "same-origin"); code != 303 {
+			t.Errorf("status %d", code)
+		}
 	}
-	if w := get(h, "/-/build?spec="+specNew); w.Code == 303 || len(f.started) != 1 {
-		t.Errorf("GET started a build: status %d, %v", w.Code, f.started)
+	if s := f.starts(); len(s) != 1 || s[0] != specNew+" for 192.0.2.1" {
+		t.Errorf("started %v", s)
 	}
-	f.err = errors.New("the queue is full")
-	if code := post(specNew, "same-origin"); code != 503 {
-		t.Errorf("full queue: status %d", code)
+	if w := get(h, "/-/build?spec="+specNew); w.Code == 303 || len(f.starts()) != 1 {
+		t.Errorf("GET started a build: status %d, %v", w.Code, f.starts())
 	}
-	for _, path := range []string{"/", "/" + specDone} {
-		if w := get(h, path); w.Code != 500 {
-			t.Errorf("broken builder, %s: status %d", path, w.Code)
+	f.mu.Lock()
+	f.err = errors.New("the disk is full")
+	f.mu.Unlock()
+	if code := post(h, specBad, "same-origin"); code != 500 {
+		t.Errorf("a result that cannot be forgotten: status %d", code)
+	}
+	if w := get(h, "/"+specDone); w.Code != 500 {
+		t.Errorf("a result that cannot be read: status %d", w.Code)
+	}
+}
+
+// After its build has ended a spec can be asked for again.
+func TestBuildAgain(t *testing.T) {
+	f, h := newFake(t, Config{})
+	close(f.release)
+	for n := range 2 {
+		post(h, specBad, "same-origin")
+		for i := 0; ; i++ {
+			f.pages.mu.Lock()
+			waiting := len(f.pages.started)
+			f.pages.mu.Unlock()
+			if waiting == 0 {
+				break
+			}
+			if i > 5000 {
+				t.Fatal("the pages wait for ever")
+			}
+			time.Sleep(time.Millisecond) // nothing tells when the background wait is over
+		}
+		if s := f.starts(); len(s) != n+1 {
+			t.Fatalf("started %v", s)
 		}
 	}
 }
 
-func TestCommands(t *testing.T) {
-	p := New(Config{}, newFake(t))
-	w := httptest.NewRecorder()
-	p.Commands(w, "example.org/hello", "v1.0.0", []string{"", "cmd/x"}, "linux-amd64-latest")
-	for _, want := range []string{`href="/example.org/hello@v1.0.0/linux-amd64-latest/"`, `href="/example.org/hello@v1.0.0/cmd/x/linux-amd64-latest/"`} {
-		if !strings.Contains(w.Body.String(), want) {
-			t.Errorf("lacks %q: %s", want, w.Body)
+func TestHosts(t *testing.T) {
+	_, h := newFake(t, Config{})
+	for host, want := range map[string]int{"build.example.org": 200, "evil.example": 421} {
+		r := httptest.NewRequest("GET", "http://localhost/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%s: status %d, want %d", host, w.Code, want)
 		}
 	}
-	w = httptest.NewRecorder()
-	p.Commands(w, "example.org/lib", "v1.0.0", nil, "linux-amd64-latest")
-	if !strings.Contains(w.Body.String(), "no command") {
-		t.Errorf("a library: %s", w.Body)
+}
+
+func TestEvents(t *testing.T) {
+	f, h := newFake(t, Config{})
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	for _, path := range []string{"/-/events", "/-/events?spec=" + url.QueryEscape(specWait)} {
+		resp, err := http.Get(srv.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(resp.Body)
+		for n := range 2 {
+			found := false
+			for !found && lines.Scan() {
+				found = lines.Text() == "event: change"
+			}
+			if !found {
+				t.Fatalf("%s: the stream ended: %v", path, lines.Err())
+			}
+			if n == 0 {
+				f.mu.Lock()
+				res := f.results[specWait]
+				res.Position--
+				f.results[specWait] = res
+				now := f.results[specNow]
+				now.Spec.Version = fmt.Sprintf("v1.0.%d", 10+res.Position)
+				f.results[specNow] = now
+				f.mu.Unlock()
+			}
+		}
+		resp.Body.Close()
+	}
+	if w := get(h, "/-/events?spec=nonsense"); w.Code != 400 {
+		t.Errorf("nonsense: status %d", w.Code)
+	}
+	if s := f.starts(); len(s) != 0 {
+		t.Errorf("watching started %v", s)
+	}
+	for range maxViewers {
+		f.pages.viewers <- struct{}{}
+	}
+	if w := get(h, "/-/events"); w.Code != 503 {
+		t.Errorf("too many viewers: status %d", w.Code)
+	}
+}
+
+func TestFirstSentence(t *testing.T) {
+	for text, want := range map[string]string{
+		"One. Two.": "One.", "One.\nTwo.": "One.", "v1.2.3 is gone": "v1.2.3 is gone", strings.Repeat("é", 300): strings.Repeat("é", 200) + "…",
+	} {
+		if got := firstSentence(text); got != want {
+			t.Errorf("firstSentence(%q) = %q", text, got)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"example.org/upkeep/supervisor"
+	"example.org/upkeep/web/login"
 )
 
 var knownVerbs = map[string]bool{
@@ -20,7 +21,7 @@ var knownVerbs = map[string]bool{
 // against the policy needs a second click.
 func (s *server) action(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
-		s.message(w, http.StatusBadRequest, "Not done", "The form could not be read: "+err.Error())
+		s.message(w, r, http.StatusBadRequest, "Not done", "The form could not be read: "+err.Error())
 		return
 	}
 	a := supervisor.Action{
@@ -28,7 +29,7 @@ func (s *server) action(w http.ResponseWriter, r *http.Request) {
 		Version:   r.PostForm.Get("version"),
 		GoVersion: r.PostForm.Get("go_version"),
 		Reason:    r.PostForm.Get("reason"),
-		By:        s.who(r),
+		By:        who(r),
 	}
 	if r.PostForm.Get("confirmed") == "" {
 		st, ok := s.status(w, r)
@@ -36,12 +37,12 @@ func (s *server) action(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if question, against := againstPolicy(a, st); against {
-			s.pages.Render(w, http.StatusOK, "confirm.html", s.page(nil, question, "", confirmView{question, a}))
+			s.pages.Render(w, http.StatusOK, "confirm.html", s.page(r, question, "", confirmView{question, a}))
 			return
 		}
 	}
 	if code, err := s.do(r.Context(), a); err != nil {
-		s.message(w, code, "Not done", err.Error())
+		s.message(w, r, code, "Not done", err.Error())
 		return
 	}
 	http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -80,4 +81,9 @@ func againstPolicy(a supervisor.Action, st supervisor.Status) (string, bool) {
 }
 
 // who is the name that the history keeps for a request.
-func (s *server) who(*http.Request) string { return "web" }
+func who(r *http.Request) string {
+	if name := login.Name(r.Context()); name != "" {
+		return name
+	}
+	return "web"
+}

@@ -105,8 +105,9 @@ func (s *server) apiAction(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, fmt.Errorf("reading the action: %w", err))
 		return
 	}
-	if who := s.who(r); a.By == "" || who != "web" {
-		a.By = who
+	// A name from a login is better than what the request says of itself.
+	if by := who(r); a.By == "" || by != "web" {
+		a.By = by
 	}
 	if code, err := s.do(r.Context(), a); err != nil {
 		writeError(w, code, err)

@@ -21,6 +21,7 @@ import (
 
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/web"
+	"example.org/upkeep/web/login"
 )
 
 //go:embed templates/*.html
@@ -41,6 +42,8 @@ type Config struct {
 	// "{version}" where the version goes. Empty: the module's repository at
 	// one of the well-known hosts, else no link.
 	ReleaseNotes string
+	Login        *login.Gate // nil = everybody who reaches the address may do everything
+	Version      bool        // serve /version without a login
 	Log          *slog.Logger
 }
 
@@ -66,7 +69,11 @@ func New(cfg Config, ctl supervisor.Controller) http.Handler {
 	}
 	s := &server{cfg: cfg, ctl: ctl, log: cfg.Log, now: time.Now}
 	s.pages = web.NewTemplates(files, nil, cfg.Log)
-	return web.Secure(cfg.Security, s.routes())
+	routes := s.routes()
+	if cfg.Login != nil {
+		routes = cfg.Login.Wrap(routes)
+	}
+	return web.Secure(cfg.Security, routes)
 }
 
 func (s *server) routes() http.Handler {
@@ -80,6 +87,9 @@ func (s *server) routes() http.Handler {
 	if s.cfg.Metrics != nil {
 		mux.Handle("GET /metrics", s.cfg.Metrics)
 	}
+	if s.cfg.Version {
+		mux.HandleFunc("GET /version", s.version)
+	}
 	s.api(mux)
 	mux.HandleFunc("/", s.notFound)
 	return mux
@@ -91,7 +101,7 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) (supervisor.Stat
 	defer cancel()
 	st, err := s.ctl.Status(ctx)
 	if err != nil {
-		s.message(w, http.StatusServiceUnavailable, "The supervisor does not answer", err.Error())
+		s.message(w, r, http.StatusServiceUnavailable, "The supervisor does not answer", err.Error())
 		return st, false
 	}
 	return st, true
@@ -99,8 +109,11 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) (supervisor.Stat
 
 func (s *server) page(r *http.Request, title, live string, data any) web.Page {
 	p := web.Page{Title: title, Program: "upkeep", Live: live, Data: data}
+	if login.HasSession(r.Context()) {
+		p.User = login.Name(r.Context())
+	}
 	for _, l := range []web.Link{{Href: "/", Text: "Overview"}, {Href: "/history", Text: "History"}, {Href: "/log", Text: "Service log"}} {
-		l.Current = r != nil && l.Href == r.URL.Path
+		l.Current = l.Href == r.URL.Path
 		p.Nav = append(p.Nav, l)
 	}
 	if s.cfg.Metrics != nil {
@@ -110,8 +123,8 @@ func (s *server) page(r *http.Request, title, live string, data any) web.Page {
 }
 
 // message is a page that says one thing.
-func (s *server) message(w http.ResponseWriter, status int, title, text string) {
-	s.pages.Render(w, status, "message.html", s.page(nil, title, "", struct{ Title, Text string }{title, text}))
+func (s *server) message(w http.ResponseWriter, r *http.Request, status int, title, text string) {
+	s.pages.Render(w, status, "message.html", s.page(r, title, "", struct{ Title, Text string }{title, text}))
 }
 
 func (s *server) overview(w http.ResponseWriter, r *http.Request) {
@@ -147,8 +160,22 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) {
 	web.ServeChanges(w, r, s.ctl.Watch(r.Context()), pause)
 }
 
+// version says which version runs, for monitoring and for inventories.
+func (s *server) version(w http.ResponseWriter, r *http.Request) {
+	st, err := s.ctl.Status(r.Context())
+	if err != nil {
+		writeError(w, http.StatusServiceUnavailable, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Module    string `json:"module"`
+		Version   string `json:"version"`
+		GoVersion string `json:"go_version"`
+	}{st.Service.Module, st.Service.Version, st.Service.GoVersion})
+}
+
 func (s *server) notFound(w http.ResponseWriter, r *http.Request) {
-	s.message(w, http.StatusNotFound, "There is no such page", "The address "+r.URL.Path+" is none of this supervisor's.")
+	s.message(w, r, http.StatusNotFound, "There is no such page", "The address "+r.URL.Path+" is none of this supervisor's.")
 }
 
 // do asks the engine for an action and says how an error is to be answered.
