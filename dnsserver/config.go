@@ -182,7 +182,13 @@ func parseRecord(text, zone string, ttl uint32) (dns.RR, error) {
 	}
 	h := rr.Header()
 	h.Name = strings.ToLower(h.Name)
+	data, err := packData(rr)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", text, err)
+	}
 	switch {
+	case len(data) == 0:
+		return nil, fmt.Errorf("%q has no data", text)
 	case h.Class != dns.ClassINET:
 		return nil, fmt.Errorf("%q is not of class IN", text)
 	case !dns.IsSubDomain(zone, h.Name):

@@ -1,0 +1,284 @@
+package dnsserver
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const moxName = "mox.mjl_2d._.github.com.v0." + testZone
+
+func testServer(t testing.TB, cfg ListenConfig, addr string) (*Server, netip.AddrPort) {
+	t.Helper()
+	s := NewServer(testHandler(t, testConfig(), testIndex()), cfg)
+	t.Cleanup(s.Close)
+	got, err := s.Listen(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, got
+}
+
+func TestListen(t *testing.T) {
+	for _, listen := range []string{"127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"} {
+		_, addr := testServer(t, ListenConfig{Workers: 2}, listen)
+		hosts := []string{addr.Addr().String()}
+		if addr.Addr().IsUnspecified() {
+			// The answer must come from the address that was asked, which is
+			// not the one that routing would choose.
+			hosts = []string{"127.0.0.1", "127.0.0.99"}
+			if strings.HasPrefix(listen, "[") {
+				hosts = append(hosts, "::1")
+			}
+		}
+		for _, host := range hosts {
+			for _, network := range []string{"udp", "tcp"} {
+				c := dns.Client{Net: network, Timeout: 5 * time.Second}
+				// First with a signature to be made, then from the cache.
+				for range 2 {
+					r, _, err := c.Exchange(question(moxName, dns.TypeTXT, true), net.JoinHostPort(host, fmt.Sprint(addr.Port())))
+					if err != nil || texts(r) != "v=v0.0.15 t=66fa7e15" {
+						t.Errorf("%s, %s of %s: %v, %v", network, host, listen, r, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	_, addr := testServer(t, ListenConfig{}, "127.0.0.1:0")
+	s := NewServer(testHandler(t, testConfig(), testIndex()), ListenConfig{})
+	defer s.Close()
+	_, err := s.Listen(addr.String())
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), fmt.Sprint(addr.Port())) {
+		t.Errorf("%v", err)
+	}
+	// UDP alone in use, also by sockets that share it.
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := tcp.Addr().String()
+	tcp.Close()
+	lc := net.ListenConfig{Control: sharePort}
+	udp, err := lc.ListenPacket(t.Context(), "udp", free)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	if _, err := s.Listen(free); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "UDP port "+free) {
+		t.Errorf("%v", err)
+	}
+}
+
+// A thousand different names at once: all are answered over UDP, at the latest
+// after the answer that says to use TCP.
+func TestBurst(t *testing.T) {
+	s, addr := testServer(t, ListenConfig{Workers: 2}, "127.0.0.1:0")
+	c, err := net.Dial("udp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const n = 1000
+	seen := map[uint16]bool{}
+	buf := make([]byte, 4096)
+	for tries := 0; len(seen) < n; tries++ {
+		if tries == 20 {
+			t.Fatalf("%d of %d answers", len(seen), n)
+		}
+		for i := range n {
+			if seen[uint16(i)] {
+				continue
+			}
+			m := question(fmt.Sprintf("x%d._.example.org.v0.%s", i, testZone), dns.TypeTXT, true)
+			m.Id = uint16(i)
+			packet, _ := m.Pack()
+			if _, err := c.Write(packet); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// This side's buffer can be too small for all: then ask again, as a
+		// resolver does.
+		c.SetReadDeadline(time.Now().Add(time.Second))
+		for len(seen) < n {
+			size, err := c.Read(buf)
+			if err != nil {
+				break
+			}
+			var r dns.Msg
+			if err := r.Unpack(buf[:size]); err != nil {
+				t.Fatal(err)
+			}
+			if !r.Truncated && len(r.Ns) != 4 {
+				t.Fatalf("%v", &r)
+			}
+			seen[r.Id] = true
+		}
+	}
+	if s.h.stat.overload.Load() == 0 {
+		t.Log("the queue was never full")
+	}
+}
+
+func tcpQuery(m *dns.Msg) []byte {
+	packet, err := m.Pack()
+	if err != nil {
+		panic(err)
+	}
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(packet))), packet...)
+}
+
+func readTCP(t *testing.T, c net.Conn) *dns.Msg {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, binary.BigEndian.Uint16(size[:]))
+	if _, err := io.ReadFull(c, buf); err != nil {
+		t.Fatal(err)
+	}
+	r := new(dns.Msg)
+	if err := r.Unpack(buf); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// Many queries in one write, answered in any order; then one in single bytes.
+func TestPipelining(t *testing.T) {
+	_, addr := testServer(t, ListenConfig{}, "127.0.0.1:0")
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const n = 500
+	var all []byte
+	for i := range n {
+		m := question(fmt.Sprintf("x%d.%s", i%7*1000+i, testZone), dns.TypeTXT, i%2 == 0)
+		if i%3 == 0 {
+			m.Question[0].Name = moxName
+		}
+		m.Id = uint16(i)
+		all = append(all, tcpQuery(m)...)
+	}
+	go c.Write(all)
+	seen := map[uint16]bool{}
+	for range n {
+		r := readTCP(t, c)
+		if seen[r.Id] || r.Id >= n {
+			t.Fatalf("answer %d twice", r.Id)
+		}
+		seen[r.Id] = true
+	}
+	for _, b := range tcpQuery(question(moxName, dns.TypeTXT, true)) {
+		if _, err := c.Write([]byte{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := texts(readTCP(t, c)); got != "v=v0.0.15 t=66fa7e15" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A query of the greatest size is answered, not dropped.
+func TestLargeTCPQuery(t *testing.T) {
+	_, addr := testServer(t, ListenConfig{}, "127.0.0.1:0")
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	m := question(moxName, dns.TypeTXT, true)
+	plain, _ := m.Pack()
+	m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_PADDING{Padding: make([]byte, 65535-len(plain)-4)})
+	q := tcpQuery(m)
+	if len(q) != 2+65535 {
+		t.Fatalf("%d bytes", len(q))
+	}
+	for range 2 {
+		if _, err := c.Write(q); err != nil {
+			t.Fatal(err)
+		}
+		if got := texts(readTCP(t, c)); got != "v=v0.0.15 t=66fa7e15" {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
+func TestTCPLimits(t *testing.T) {
+	s, addr := testServer(t, ListenConfig{Idle: 200 * time.Millisecond, ConnsPerIP: 3, Conns: 4}, "127.0.0.1:0")
+	closed := func(c net.Conn) bool {
+		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, err := c.Read(make([]byte, 1))
+		return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+	}
+	var open []net.Conn
+	for i := range 4 {
+		c, err := net.Dial("tcp", addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if i < 3 {
+			c.Write(tcpQuery(question(moxName, dns.TypeTXT, true)))
+			readTCP(t, c)
+			open = append(open, c)
+		} else if !closed(c) {
+			t.Error("the fourth connection of one address stays open")
+		}
+	}
+	for _, c := range open {
+		if !closed(c) {
+			t.Error("an idle connection stays open")
+		}
+	}
+	if s.h.stat.refusedConns.Load() != 1 {
+		t.Errorf("%d connections were counted as refused", s.h.stat.refusedConns.Load())
+	}
+	// What asks nothing ends the connection.
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Write(bytes.Repeat([]byte{0, 0}, 10))
+	if !closed(c) {
+		t.Error("a message of no bytes leaves the connection open")
+	}
+}
+
+// Close ends at once, with clients connected.
+func TestClose(t *testing.T) {
+	s := NewServer(testHandler(t, testConfig(), testIndex()), ListenConfig{Idle: time.Minute})
+	addr, err := s.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Write(tcpQuery(question(moxName, dns.TypeTXT, true)))
+	readTCP(t, c)
+	start := time.Now()
+	s.Close()
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
