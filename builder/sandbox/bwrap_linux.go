@@ -2,12 +2,15 @@ package sandbox
 
 import (
 	"context"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +24,7 @@ type bwrap struct {
 	exe     *os.File
 	user    int // 0: that of the server
 	cgroups *cgroups
+	libs    []string // folders of shared libraries, when this program needs them
 	missing []string
 	seq     atomic.Int64
 }
@@ -56,6 +60,9 @@ func New(cfg Config) (Sandbox, error) {
 	if b.exe, err = os.Open("/proc/self/exe"); err != nil {
 		return nil, fmt.Errorf("opening this program's own file: %w", err)
 	}
+	if b.libs, err = libraries(b.exe); err != nil {
+		return nil, fmt.Errorf("reading this program's own file: %w", err)
+	}
 	if landlockVersion() < 1 {
 		if err := lacks(&MissingError{Landlock, "the kernel has no Landlock or it is not enabled", "run Linux 5.13 or later with landlock in its lsm list"}); err != nil {
 			return nil, err
@@ -71,9 +78,42 @@ func New(cfg Config) (Sandbox, error) {
 	return b, nil
 }
 
+// libraries returns the folders of shared libraries if a program needs any.
+// Programs built with CGO_ENABLED=0, as ours are, need none.
+func libraries(exe io.ReaderAt) ([]string, error) {
+	f, err := elf.NewFile(exe)
+	if err != nil {
+		return nil, err
+	}
+	var dirs []string
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_INTERP {
+			continue
+		}
+		for _, dir := range []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64"} {
+			if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
+				dirs = append(dirs, dir)
+			}
+		}
+	}
+	return dirs, nil
+}
+
 func (b *bwrap) Path(m Mount) string { return m.Target }
 
 func (b *bwrap) Missing() []string { return slices.Clone(b.missing) }
+
+func (b *bwrap) Own(path string) error {
+	if b.user == 0 {
+		return nil
+	}
+	return filepath.WalkDir(path, func(name string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(name, b.user, b.user)
+	})
+}
 
 // Run starts this program as the sandbox user, which waits until it is in its
 // cgroup and becomes bwrap, which starts this program again inside, which sets
@@ -92,6 +132,9 @@ func (b *bwrap) Run(ctx context.Context, job Job) error {
 		args = append(args, "--size", strconv.FormatInt(job.Limits.TmpSize, 10))
 	}
 	args = append(args, "--tmpfs", tmpDir)
+	for _, dir := range b.libs {
+		args = append(args, "--ro-bind", dir, dir)
+	}
 	for _, m := range job.Mounts {
 		how := "--ro-bind"
 		if m.Write {

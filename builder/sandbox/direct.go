@@ -19,6 +19,9 @@ func (Direct) Path(m Mount) string { return m.Source }
 // Missing names every mechanism.
 func (Direct) Missing() []string { return []string{Bubblewrap, Cgroup, Landlock} }
 
+// Own does nothing: commands run as the server's user.
+func (Direct) Own(string) error { return nil }
+
 // Run runs the command.
 func (Direct) Run(ctx context.Context, job Job) error {
 	tmp, err := os.MkdirTemp("", "upkeep-build-")

@@ -56,6 +56,8 @@ type Sandbox interface {
 	Run(ctx context.Context, job Job) error
 	// Path returns the name under which a command finds the source of a mount.
 	Path(m Mount) string
+	// Own gives a folder and what is in it to the user that commands run as.
+	Own(path string) error
 	// Missing names the mechanisms that are not in force; empty for a full sandbox.
 	Missing() []string
 }
@@ -96,7 +98,7 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("the sandbox lacks %s: %s; %s, or accept the loss with -without %s", e.Mechanism, e.Reason, e.Install, e.Mechanism)
+	return fmt.Sprintf("the sandbox lacks %s: %s; %s, or accept the loss", e.Mechanism, e.Reason, e.Install)
 }
 
 // Config of a sandbox.

@@ -1,0 +1,51 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// An alarmError marks an error that must never happen; its kind is a label of
+// the metric.
+type alarmError struct {
+	kind string
+	err  error
+}
+
+func (e *alarmError) Error() string { return e.err.Error() }
+
+func (e *alarmError) Unwrap() error { return e.err }
+
+// alarmKinds are the kinds of alarms there are.
+var alarmKinds = []string{"hash_mismatch", "sum_differs"}
+
+// alarmOf raises the alarm that an error calls for, if any.
+func (s *Service) alarmOf(f *Failure) {
+	var a *alarmError
+	if errors.As(f, &a) {
+		s.alarm(a.kind, f.Text)
+	}
+}
+
+func (s *Service) alarm(kind, text string) {
+	s.logger.Error("alarm", "kind", kind, "text", text)
+	s.metrics.alarms.WithLabelValues(kind).Inc()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alarms = slices.Insert(s.alarms, 0, Alarm{time.Now().UTC(), kind, text})
+	s.alarms = s.alarms[:min(len(s.alarms), maxAlarms)]
+}
+
+// room refuses a build when the disk is nearly full.
+func (s *Service) room() error {
+	free, err := diskFree(s.workDir)
+	if err != nil {
+		return fmt.Errorf("asking for free disk space: %w", err)
+	}
+	if free < int64(s.cfg.DiskFree)<<20 {
+		return temporary("The build server has too little free disk space.", nil)
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package builder
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	kgzip "github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/singleflight"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/durable"
+)
+
+// blobs stores binaries under their SHA-256, with a gzip and a zstd form of
+// each beside it that is made when it is first asked for.
+type blobs struct {
+	dir    string
+	single singleflight.Group
+}
+
+// A form is how a binary is stored.
+type form string
+
+const (
+	plain   form = ""
+	gzipped form = ".gz"
+	zstded  form = ".zst"
+)
+
+func openBlobs(dir string) (*blobs, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "new"), 0o755); err != nil {
+		return nil, fmt.Errorf("making the folder of binaries: %w", err)
+	}
+	// What a crash left half written.
+	entries, err := os.ReadDir(filepath.Join(dir, "new"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the folder of binaries: %w", err)
+	}
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(dir, "new", e.Name())); err != nil {
+			return nil, fmt.Errorf("removing a half-written binary: %w", err)
+		}
+	}
+	return &blobs{dir: dir}, nil
+}
+
+func (b *blobs) path(hex string, f form) string {
+	return filepath.Join(b.dir, hex[:2], hex+string(f))
+}
+
+// put stores a binary durably.
+func (b *blobs) put(r io.Reader) (*spec.Digest, error) {
+	d := spec.NewDigest()
+	err := b.write(func(w io.Writer) error {
+		_, err := io.Copy(io.MultiWriter(w, d), r)
+		return err
+	}, func() string { return b.path(d.Hex(), plain) })
+	if err != nil {
+		return nil, fmt.Errorf("storing the binary: %w", err)
+	}
+	return d, nil
+}
+
+func (b *blobs) write(fill func(io.Writer) error, name func() string) error {
+	f, err := os.CreateTemp(filepath.Join(b.dir, "new"), "")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if err := errors.Join(fill(f), f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(name()), 0o755); err != nil {
+		return err
+	}
+	return durable.Rename(f.Name(), name())
+}
+
+// open returns a stored form of a binary, making it if needed. A binary that
+// is not there is fs.ErrNotExist.
+func (b *blobs) open(hex string, f form) (*os.File, error) {
+	file, err := os.Open(b.path(hex, f))
+	if err == nil || f == plain || !errors.Is(err, fs.ErrNotExist) {
+		return file, err
+	}
+	if _, err, _ := b.single.Do(hex+string(f), func() (any, error) { return nil, b.compress(hex, f) }); err != nil {
+		return nil, err
+	}
+	return os.Open(b.path(hex, f))
+}
+
+func (b *blobs) compress(hex string, f form) error {
+	src, err := os.Open(b.path(hex, plain))
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	return b.write(func(w io.Writer) error {
+		var z io.WriteCloser
+		var err error
+		if f == zstded {
+			z, err = zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+		} else {
+			z, err = kgzip.NewWriterLevel(w, gzip.DefaultCompression)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(z, src)
+		return errors.Join(err, z.Close())
+	}, func() string { return b.path(hex, f) })
+}
+
+func (b *blobs) has(hex string) bool {
+	_, err := os.Stat(b.path(hex, plain))
+	return err == nil
+}

@@ -1,0 +1,168 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"example.org/upkeep/builder/sandbox"
+	"example.org/upkeep/builder/source"
+	"example.org/upkeep/builder/toolchain"
+	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/internal/httpget"
+)
+
+// A Failure is a build that gave no binary.
+type Failure struct {
+	Permanent bool   // the same spec will fail again
+	NotFound  bool   // the fault is the request's; implies Permanent
+	Text      string // for people, without local paths
+	Err       error  // for the log of the server, may be nil
+}
+
+func (f *Failure) Error() string { return f.Text }
+
+func (f *Failure) Unwrap() error { return f.Err }
+
+// HTTPStatus returns the status of a log lookup that met the failure.
+func (f *Failure) HTTPStatus() int {
+	if f.NotFound {
+		return http.StatusNotFound
+	}
+	return http.StatusInternalServerError
+}
+
+func notFound(text string) *Failure { return &Failure{Permanent: true, NotFound: true, Text: text} }
+
+func permanent(text string) *Failure { return &Failure{Permanent: true, Text: text} }
+
+func temporary(text string, err error) *Failure { return &Failure{Text: text, Err: err} }
+
+// failureOf explains an error of a step that ran no command.
+func failureOf(err error) *Failure {
+	var f *Failure
+	var hash *source.HashError
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.As(err, &hash):
+		return temporary(sentence(hash.Error()), &alarmError{"hash_mismatch", err})
+	case errors.Is(err, goproxy.ErrNotFound):
+		var missing *goproxy.MissingError
+		if errors.As(err, &missing) {
+			text := missing.What + " is not known to the module proxy."
+			if missing.Text != "" {
+				text += " It says: " + missing.Text
+			}
+			return notFound(text)
+		}
+		return notFound("The module proxy does not know this module or version.")
+	case errors.Is(err, toolchain.ErrUnknown):
+		return notFound(sentence(err.Error()))
+	case errors.Is(err, context.Canceled):
+		return temporary("The build was cancelled.", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return temporary("The build server's disk is full.", err)
+	case errors.Is(err, httpget.ErrTooLarge):
+		return permanent("The module is larger than this server accepts.")
+	}
+	return temporary("The build server could not get what it needs; it will try again.", err)
+}
+
+// A rule recognises one cause in the output of the go command.
+type rule struct {
+	re       *regexp.Regexp
+	notFound bool
+	text     string // with $1…; "" takes the matching line
+}
+
+// Causes that pass. They are looked for first: a download that broke can
+// make a later message look like a fault of the module.
+var temporaryRE = regexp.MustCompile(`(?i)signal: (killed|bus error|segmentation)|out of memory|cannot allocate memory|no space left on device|disk quota exceeded|file too large|resource temporarily unavailable|too many open files|connection (refused|reset)|i/o timeout|no such host|tls handshake|unexpected EOF|server misbehaving|network is unreachable|context deadline exceeded|: (429|5\d\d) |stream error|text file busy|input/output error|pthread_create failed|runtime: failed to create`)
+
+// A proxy that serves other bytes than the checksum database records.
+var securityRE = regexp.MustCompile(`SECURITY ERROR|verifying (module|go\.mod)|checksum mismatch`)
+
+var rules = []rule{
+	{regexp.MustCompile(`package (\S+) is not a main package`), true, "Package $1 is not a command: it is not package main."},
+	{regexp.MustCompile(`module (\S+) found[^,]*, but does not contain package (\S+)`), true, "There is no package $2 in $1."},
+	{regexp.MustCompile(`no required module provides package (\S+);`), true, "There is no package $1 in this version."},
+	{regexp.MustCompile(`contains one or more (replace|exclude) directives`), true, "The module's go.mod has a $1 directive, with which nobody can install it as package@version."},
+	{regexp.MustCompile(`requires go >= (\S+) \(running go (\S+?)[;)]`), true, "The module or one of its dependencies needs Go $1 or later; the build was asked for with Go $2."},
+	{regexp.MustCompile(`build constraints exclude all Go files in (?:\S*/)?([^/\s]+)`), true, "Package $1 has no Go files for this target without cgo."},
+	{regexp.MustCompile(`requires external \(cgo\) linking, but cgo is not enabled`), true, "Programs for this target can't be linked without cgo."},
+	{regexp.MustCompile(`package (\S+) is not in std`), true, "The Go version asked for has no package $1."},
+	{regexp.MustCompile(`no Go files in`), true, "The package has no Go files."},
+	{regexp.MustCompile(`import cycle not allowed`), false, "The package imports itself in a cycle."},
+	{regexp.MustCompile(`pattern (\S+): no matching files found`), false, "The package embeds files that the module does not hold ($1)."},
+	{regexp.MustCompile(`pattern (\S+): cannot embed`), false, "The package embeds something that can't be embedded ($1)."},
+	{regexp.MustCompile(`use of internal package (\S+) not allowed`), false, "The package uses the internal package $1 of another module."},
+	{regexp.MustCompile(`(\S+@\S+): reading \S+: (404|410)`), false, "The dependency $1 is not known to the module proxy."},
+	{regexp.MustCompile(`(?m)^.*(?:unknown revision|invalid version|malformed|errors parsing|unknown directive|module declares its path as|invalid (?:import path|module|character)|unexpected module path|ambiguous import|cannot find (?:module|package)).*$`), false, ""},
+	// What the compiler, the assembler and the linker say of source.
+	{regexp.MustCompile(`(?m)^\S+?:\d+(?::\d+)?: .+$`), false, "The source does not compile: $0"},
+	{regexp.MustCompile(`(?m)^(?:\S*/)?link: .+$|^.*: relocation target \S+ not defined.*$|^.*function main is undeclared in the main package.*$|^.*missing function body.*$`), false, "The program does not link: $0"},
+}
+
+// classify explains a command that failed, from its output.
+func classify(output string, err error) *Failure {
+	var exit *sandbox.ExitError
+	switch {
+	case errors.Is(err, sandbox.ErrTimeout):
+		return temporary("The build took longer than this server allows.", err)
+	case errors.Is(err, sandbox.ErrMemory):
+		return temporary("The build needed more memory than this server allows.", err)
+	case errors.Is(err, errWorkFull):
+		return temporary("The build needed more disk space than this server allows.", err)
+	case errors.Is(err, context.Canceled):
+		return temporary("The build was cancelled.", err)
+	case !errors.As(err, &exit):
+		return temporary("The build server could not run the build.", err)
+	case exit.Signal != "":
+		return temporary("The build was ended by the system ("+exit.Signal+").", err)
+	}
+	if m := securityRE.FindString(output); m != "" {
+		return &Failure{Text: "The module proxy served something else than the checksum database records. " + line(output, m), Err: &alarmError{"hash_mismatch", err}}
+	}
+	if m := temporaryRE.FindString(output); m != "" {
+		return temporary("The build stopped for a reason that may pass: "+line(output, m), err)
+	}
+	for _, r := range rules {
+		loc := r.re.FindStringSubmatchIndex(output)
+		if loc == nil {
+			continue
+		}
+		text := string(r.re.ExpandString(nil, strings.ReplaceAll(r.text, "$0", "${0}"), output, loc))
+		if r.text == "" {
+			text = output[loc[0]:loc[1]]
+		}
+		return &Failure{Permanent: true, NotFound: r.notFound, Text: httpget.Line(text, 1000), Err: err}
+	}
+	return temporary("The build failed: "+httpget.Line(lastLine(output), 500), err)
+}
+
+// line returns the line of text that holds part.
+func line(text, part string) string {
+	for l := range strings.Lines(text) {
+		if strings.Contains(l, part) {
+			return httpget.Line(l, 500)
+		}
+	}
+	return ""
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+// sentence makes an error's text one.
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}

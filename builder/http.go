@@ -1,0 +1,388 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.org/upkeep/builder/spec"
+)
+
+type clientKey struct{}
+
+// clientOf returns the network that a request comes from: neighbours share
+// their fair part.
+func clientOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return "unknown"
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return "unknown"
+	}
+	addr = addr.Unmap().WithZone("")
+	bits := 48
+	if addr.Is4() {
+		bits = 24
+	}
+	p, err := addr.Prefix(bits)
+	if err != nil {
+		return "unknown"
+	}
+	return p.String()
+}
+
+// ServeHTTP answers every request to the service. GET starts no build, but for
+// events and lookups in the log.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	if len(r.URL.Path) > 4096 {
+		s.pages.ServeError(w, r, http.StatusRequestURITooLong, "The address is too long.")
+		return
+	}
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/tlog/"); ok {
+		s.serveLog(w, r, rest)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && !(r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/retry")) {
+		h.Set("Allow", "GET, HEAD")
+		s.pages.ServeError(w, r, http.StatusMethodNotAllowed, "Only GET is answered here.")
+		return
+	}
+	switch r.URL.Path {
+	case "/":
+		s.pages.ServeHome(w, r)
+		return
+	case "/robots.txt":
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, "User-agent: *\nDisallow: /*@\nDisallow: /tlog/\n")
+		return
+	}
+	rt, err := parsePath(r.URL.Path)
+	switch {
+	case err != nil:
+		s.pages.ServeError(w, r, http.StatusNotFound, sentence(printable(err.Error())))
+	case rt.spec == (spec.Spec{}):
+		s.serveModule(w, r, rt)
+	case rt.slash:
+		redirect(w, r, r.URL.Path+"/", http.StatusMovedPermanently)
+	case !rt.spec.Exact():
+		sp, err := s.resolve(r.Context(), rt.spec)
+		if err != nil {
+			s.serveFailure(w, r, err)
+			return
+		}
+		redirect(w, r, "/"+sp.String()+rt.suffix, http.StatusFound)
+	default:
+		s.serveSpec(w, r, rt)
+	}
+}
+
+// redirect sends to a path of ours.
+func redirect(w http.ResponseWriter, r *http.Request, to string, status int) {
+	w.Header().Set("Location", (&url.URL{Path: to, RawQuery: r.URL.RawQuery}).EscapedPath())
+	if status == http.StatusFound || status == http.StatusTemporaryRedirect {
+		w.Header().Set("Cache-Control", "no-store")
+	}
+	w.WriteHeader(status)
+}
+
+// serveLog answers for the build log.
+func (s *Service) serveLog(w http.ResponseWriter, r *http.Request, rest string) {
+	if key, ok := strings.CutPrefix(rest, "lookup/"); ok && strings.Contains(key, spec.Latest) {
+		if sp, err := spec.ParseRequest(key); err == nil && !sp.Exact() {
+			sp, err := s.resolve(r.Context(), sp)
+			if err != nil {
+				status, text := statusOf(err)
+				http.Error(w, text, status)
+				return
+			}
+			redirect(w, r, "/tlog/lookup/"+sp.String(), http.StatusFound)
+			return
+		}
+	}
+	r = r.WithContext(context.WithValue(r.Context(), clientKey{}, clientOf(r)))
+	s.logHandler.ServeHTTP(w, r)
+}
+
+// statusOf returns status and text for an error of ours.
+func statusOf(err error) (int, string) {
+	f := failureOf(err)
+	return f.HTTPStatus(), f.Text
+}
+
+func (s *Service) serveFailure(w http.ResponseWriter, r *http.Request, err error) {
+	status, text := statusOf(err)
+	if status >= 500 {
+		s.logger.Warn("request failed", "path", r.URL.Path, "err", errors.Unwrap(err), "text", text)
+	}
+	s.pages.ServeError(w, r, status, text)
+}
+
+// serveModule answers for a module or a version of it.
+func (s *Service) serveModule(w http.ResponseWriter, r *http.Request, rt route) {
+	m, err := s.moduleInfo(r.Context(), rt.module, rt.version, r.UserAgent())
+	if err != nil {
+		s.serveFailure(w, r, err)
+		return
+	}
+	if len(m.Commands) == 1 || rt.version != "" && m.Commands[0].Dir == "" {
+		sp := spec.Spec{Module: m.Module, Version: m.Version, Dir: m.Commands[0].Dir, GOOS: m.GOOS, GOARCH: m.GOARCH, GoVersion: m.GoVersion}
+		redirect(w, r, "/"+sp.String(), http.StatusFound)
+		return
+	}
+	s.pages.ServeModule(w, r, m)
+}
+
+// serveSpec answers for a build.
+func (s *Service) serveSpec(w http.ResponseWriter, r *http.Request, rt route) {
+	switch {
+	case rt.suffix == "events":
+		s.serveEvents(w, r, rt.spec)
+		return
+	case rt.suffix == "retry":
+		s.serveRetry(w, r, rt.spec)
+		return
+	}
+	res, err := s.Result(rt.spec)
+	if err != nil {
+		s.serveFailure(w, r, err)
+		return
+	}
+	switch {
+	case rt.sum != "" && (res.State != StateSuccess || res.Sum != rt.sum):
+		s.pages.ServeError(w, r, http.StatusNotFound, "There is no build with this sum.")
+	case rt.sum == "" && res.State == StateSuccess:
+		redirect(w, r, res.URL()+rt.suffix, http.StatusFound)
+	case rt.suffix == "":
+		s.pages.ServeResult(w, r, res)
+	case rt.suffix == "log":
+		s.serveOutput(w, r, res)
+	case res.State != StateSuccess:
+		text := "This was not built yet."
+		if res.Error != "" {
+			text = res.Error
+		}
+		s.pages.ServeError(w, r, http.StatusNotFound, text)
+	case rt.suffix == "record":
+		rec := spec.Record{Spec: res.Spec, Size: res.Size, Sum: res.Sum}
+		immutable(w)
+		if res.SHA256 != "" {
+			w.Header().Set("X-Upkeep-Sha256", res.SHA256)
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Write(rec.Line())
+	case rt.suffix == "dl":
+		redirect(w, r, res.URL()+res.Spec.FileName(), http.StatusTemporaryRedirect)
+	default:
+		s.serveFile(w, r, res, rt.suffix)
+	}
+}
+
+func immutable(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+}
+
+func (s *Service) serveOutput(w http.ResponseWriter, r *http.Request, res Result) {
+	out, err := s.Output(res.Spec)
+	if err != nil {
+		s.serveFailure(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if res.State == StateSuccess {
+		immutable(w)
+	}
+	for _, l := range out {
+		if _, err := fmt.Fprintln(w, l); err != nil {
+			return // the client went away
+		}
+	}
+}
+
+// serveFile sends a binary, plain or compressed.
+func (s *Service) serveFile(w http.ResponseWriter, r *http.Request, res Result, name string) {
+	sp := res.Spec
+	base, f := name, plain
+	if b, ok := strings.CutSuffix(name, ".gz"); ok {
+		base, f = b, gzipped
+	}
+	// Programs of a major version are served under the command's name as well.
+	alias := sp.Command() + strings.TrimPrefix(sp.FileName(), path.Base(sp.Package()))
+	if base != sp.FileName() && base != alias {
+		s.pages.ServeError(w, r, http.StatusNotFound, "The binary's name is "+sp.FileName()+".")
+		return
+	}
+	if res.SHA256 == "" {
+		s.pages.ServeError(w, r, http.StatusNotFound, "The binary is not stored here any more.")
+		return
+	}
+	h := w.Header()
+	if f == plain {
+		h.Add("Vary", "Accept-Encoding")
+		if r.Header.Get("Range") == "" {
+			switch {
+			case accepts(r, "zstd"):
+				f = zstded
+				h.Set("Content-Encoding", "zstd")
+			case accepts(r, "gzip"):
+				f = gzipped
+				h.Set("Content-Encoding", "gzip")
+			}
+		}
+	}
+	file, err := s.blobs.open(res.SHA256, f)
+	if errors.Is(err, os.ErrNotExist) {
+		h.Del("Content-Encoding")
+		s.pages.ServeError(w, r, http.StatusNotFound, "The binary is not stored here any more.")
+		return
+	}
+	if err != nil {
+		h.Del("Content-Encoding")
+		s.serveFailure(w, r, err)
+		return
+	}
+	defer file.Close()
+	h.Set("Content-Type", "application/octet-stream")
+	if strings.HasSuffix(name, ".gz") {
+		h.Set("Content-Type", "application/gzip")
+	}
+	h.Set("ETag", `"`+res.SHA256+string(f)+`"`)
+	h.Set("X-Upkeep-Sha256", res.SHA256)
+	h.Set("Content-Disposition", "attachment; filename="+strconv.Quote(name))
+	immutable(w)
+	if h.Get("Content-Encoding") != "" {
+		// http.ServeContent leaves out the length of an encoded answer.
+		if fi, err := file.Stat(); err == nil {
+			h.Set("Content-Length", strconv.FormatInt(fi.Size(), 10))
+		}
+	}
+	http.ServeContent(w, r, "", time.Time{}, file)
+}
+
+// accepts reports whether a client takes a content coding.
+func accepts(r *http.Request, coding string) bool {
+	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		name, params, _ := strings.Cut(strings.TrimSpace(part), ";")
+		if strings.EqualFold(strings.TrimSpace(name), coding) {
+			q := strings.TrimSpace(params)
+			return q != "q=0" && q != "q=0.0" && q != "q=0.00" && q != "q=0.000"
+		}
+	}
+	return false
+}
+
+// serveEvents streams what happens to a build, starting it if needed.
+func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request, sp spec.Spec) {
+	rc := http.NewResponseController(w)
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	if r.Method == http.MethodHead {
+		return
+	}
+	// A comment now and then keeps the connection and finds clients that went away.
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	events := make(chan Event)
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Watch(ctx, sp, clientOf(r), func(e Event) error {
+			select {
+			case events <- e:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		done <- err
+	}()
+	tick := time.NewTicker(15 * time.Second)
+	defer tick.Stop()
+	if rc.Flush() != nil {
+		return
+	}
+	for {
+		var err error
+		select {
+		case e := <-events:
+			err = writeEvent(w, e)
+		case <-tick.C:
+			_, err = fmt.Fprint(w, ": \n\n")
+		case err := <-done:
+			if err != nil && ctx.Err() == nil {
+				s.logger.Warn("watching a build", "spec", sp.String(), "err", err)
+				_ = writeEvent(w, Event{Kind: "TempFailed", Error: failureOf(err).Text}) // the connection ends here anyway
+			}
+			return
+		}
+		if err := errors.Join(err, rc.SetWriteDeadline(time.Now().Add(time.Minute)), rc.Flush()); err != nil {
+			return
+		}
+	}
+}
+
+func writeEvent(w http.ResponseWriter, e Event) error {
+	name := "update"
+	if e.Kind == "Output" {
+		name = "output"
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", name, data)
+	return err
+}
+
+// serveRetry forgets a failed result.
+func (s *Service) serveRetry(w http.ResponseWriter, r *http.Request, sp spec.Spec) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		s.pages.ServeError(w, r, http.StatusMethodNotAllowed, "A retry is a POST.")
+		return
+	}
+	if err := s.Forget(sp); err != nil {
+		s.serveFailure(w, r, err)
+		return
+	}
+	redirect(w, r, "/"+sp.String(), http.StatusSeeOther)
+}
+
+// plainPages are the pages of a service without HTML.
+type plainPages struct{ s *Service }
+
+func (p plainPages) ServeHome(w http.ResponseWriter, r *http.Request) {
+	st := p.s.Status(r.Context())
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, "key %s\nrecords %d\ngo %s\nbuilding %d\nqueued %d\n", st.VerifierKey, st.LogSize, st.GoVersion, len(st.Building), len(st.Queued))
+}
+
+func (p plainPages) ServeResult(w http.ResponseWriter, r *http.Request, res Result) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, "%s %s %s %s\n", res.Spec, res.State, res.Sum, res.Error)
+}
+
+func (p plainPages) ServeModule(w http.ResponseWriter, r *http.Request, m ModuleInfo) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	for _, c := range m.Commands {
+		fmt.Fprintln(w, spec.Spec{Module: m.Module, Version: m.Version, Dir: c.Dir, GOOS: m.GOOS, GOARCH: m.GOARCH, GoVersion: m.GoVersion})
+	}
+}
+
+func (p plainPages) ServeError(w http.ResponseWriter, r *http.Request, status int, text string) {
+	http.Error(w, text, status)
+}
