@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -17,6 +18,7 @@ func Funcs() template.FuncMap {
 		"clock":   func(t time.Time) template.HTML { return clockTag(t, time.Now()) },
 		"bytes":   Bytes,
 		"seconds": Seconds,
+		"number":  Number,
 		"hex":     func(b any) string { return fmt.Sprintf("%x", b) },
 	}
 }
@@ -103,6 +105,16 @@ func Bytes(n int64) string {
 		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
 	}
 	return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+}
+
+// Number writes a count with its thousands apart, by narrow spaces, which
+// people of all countries read the same way.
+func Number(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "\u202f" + s[i:]
+	}
+	return s
 }
 
 // Seconds writes a duration like 8.3 s or 4 min 7 s.

@@ -293,6 +293,14 @@ func TestDistanceAndClock(t *testing.T) {
 	}
 }
 
+func TestNumber(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1 000", 71848828: "71 848 828", -123: "-123", -1234: "-1 234"} {
+		if got := strings.ReplaceAll(Number(n), "\u202f", " "); got != want {
+			t.Errorf("Number(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestTimeTag(t *testing.T) {
 	at := time.Date(2026, 11, 21, 3, 4, 5, 0, time.FixedZone("", 3600))
 	if got := string(timeTag(at)); got != `<time datetime="2026-11-21T02:04:05Z" title="2026-11-21 02:04:05 UTC">21 Nov 2026, 02:04 UTC</time>` {

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/module"
 
@@ -31,6 +32,10 @@ var templateFS embed.FS
 
 // maxPath bounds a module path asked for; a longer one has no name in the zone.
 const maxPath = 300
+
+// staleAfter is when the start page says that the log was read too long ago.
+// Supervisors have the same limit by default.
+const staleAfter = 6 * time.Hour
 
 // Config says how the pages are served.
 type Config struct {
@@ -116,7 +121,9 @@ func (s *server) start(w http.ResponseWriter, r *http.Request) {
 		Toolchains    []version
 		Ask           ask
 		Facts         []Fact
+		Stale         bool
 	}{Zone: s.cfg.Zone, LogName: s.cfg.LogName, Head: head, Ask: s.ask(name.Toolchain(s.cfg.Zone))}
+	data.Stale = head.Size > 0 && time.Since(head.Accepted) > staleAfter
 	for _, t := range tools {
 		data.Toolchains = append(data.Toolchains, newVersion(index.Version{Version: t.Version, Time: t.Time, Record: t.Record}, t.Kind))
 	}
