@@ -24,6 +24,7 @@ import (
 	"example.org/upkeep/internal/goproxy"
 	"example.org/upkeep/tlog"
 	"example.org/upkeep/web"
+	"example.org/upkeep/web/buildpage"
 )
 
 func serveCommand() *cli.Command {
@@ -74,24 +75,21 @@ func serve(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	pages := &pages{}
+	pages := buildpage.New(buildpage.Config{Security: web.Security{Hosts: c.Hosts, Log: logger}, Metrics: true, Log: logger})
 	svc, err := builder.New(builder.Options{Config: c.Build, Dir: c.State, SignerKey: key, Sandbox: sb, Source: src,
-		GOPROXY: onlyProxies(c.Modules.Proxy), GOSUMDB: c.Modules.Database, Pages: pages.hook(), Logger: logger, Metrics: reg})
+		GOPROXY: onlyProxies(c.Modules.Proxy), GOSUMDB: c.Modules.Database, Pages: pages, Logger: logger, Metrics: reg})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, svc.Close()) }()
-	pages.init(svc, logger)
 
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	mux.Handle("GET /static/", web.Static())
-	secure := web.Secure(web.Security{Hosts: c.Hosts, Log: logger}, svc)
-	// Paths of modules are not for ServeMux to clean, and programs that read the log need no protection of browsers.
+	metrics := promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	secure := pages.Handler(svc)
+	// Programs that read the log or the metrics need no protection of browsers.
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.URL.Path == "/metrics" || strings.HasPrefix(r.URL.Path, "/static/"):
-			mux.ServeHTTP(w, r)
+		case r.URL.Path == "/metrics" && r.Method == http.MethodGet:
+			metrics.ServeHTTP(w, r)
 		case strings.HasPrefix(r.URL.Path, "/tlog/"):
 			svc.ServeHTTP(w, r)
 		default:
