@@ -20,9 +20,9 @@ import (
 
 type clientKey struct{}
 
-// clientOf returns the network that a request comes from: neighbours share
+// ClientOf returns the network that a request comes from: neighbours share
 // their fair part.
-func clientOf(r *http.Request) string {
+func ClientOf(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return "unknown"
@@ -113,7 +113,7 @@ func (s *Service) serveLog(w http.ResponseWriter, r *http.Request, rest string) 
 			return
 		}
 	}
-	r = r.WithContext(context.WithValue(r.Context(), clientKey{}, clientOf(r)))
+	r = r.WithContext(context.WithValue(r.Context(), clientKey{}, ClientOf(r)))
 	s.logHandler.ServeHTTP(w, r)
 }
 
@@ -300,7 +300,7 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request, sp spec.Sp
 	events := make(chan Event)
 	done := make(chan error, 1)
 	go func() {
-		_, err := s.Watch(ctx, sp, clientOf(r), func(e Event) error {
+		_, err := s.Watch(ctx, sp, ClientOf(r), func(e Event) error {
 			select {
 			case events <- e:
 				return nil

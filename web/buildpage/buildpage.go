@@ -93,14 +93,10 @@ func (p *Pages) Handler(s Service) http.Handler {
 	mux.HandleFunc("GET /-/events", p.events)
 	mux.HandleFunc("POST /-/build", p.build)
 	mux.Handle("GET /static/", web.Static())
-	mux.HandleFunc("GET /robots.txt", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write([]byte("User-agent: *\nAllow: /$\nDisallow: /\n")) // the viewer has gone away
-	})
 	// The service's addresses hold module paths, whose bytes a ServeMux would
 	// clean: they go past it.
 	return web.Secure(sec, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		own := strings.HasPrefix(r.URL.Path, "/-/") || strings.HasPrefix(r.URL.Path, "/static/") || r.URL.Path == "/robots.txt"
+		own := strings.HasPrefix(r.URL.Path, "/-/") || strings.HasPrefix(r.URL.Path, "/static/")
 		if own {
 			mux.ServeHTTP(w, r)
 			return

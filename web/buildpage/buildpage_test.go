@@ -163,7 +163,6 @@ func TestPages(t *testing.T) {
 		{"/library", 200, []string{"no command"}},
 		{"/nonsense", 404, []string{"Not found"}},
 		{"/example.org/hello@v1.0.0/linux-amd64-go1.26.8/<script>/", 404, []string{"Not found"}},
-		{"/robots.txt", 200, []string{"Disallow: /"}},
 		{"/-/nothing", 404, nil},
 	}
 	for _, tt := range tests {
@@ -238,7 +237,7 @@ func TestBuild(t *testing.T) {
 			t.Errorf("status %d", code)
 		}
 	}
-	if s := f.starts(); len(s) != 1 || s[0] != specNew+" for 192.0.2.1" {
+	if s := f.starts(); len(s) != 1 || s[0] != specNew+" for 192.0.2.0/24" {
 		t.Errorf("started %v", s)
 	}
 	if w := get(h, "/-/build?spec="+specNew); w.Code == 303 || len(f.starts()) != 1 {

@@ -3,7 +3,6 @@ package buildpage
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -132,11 +131,7 @@ func (p *Pages) build(w http.ResponseWriter, r *http.Request) {
 		p.ServeError(w, r, http.StatusInternalServerError, "The build was not started: its earlier result could not be forgotten.")
 		return
 	}
-	client, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		client = r.RemoteAddr
-	}
-	p.wait(sp, client, r.Context())
+	p.wait(sp, builder.ClientOf(r), r.Context())
 	http.Redirect(w, r, "/"+sp.String(), http.StatusSeeOther)
 }
 
