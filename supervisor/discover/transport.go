@@ -73,11 +73,11 @@ func newExchanger(t target, caFile string) (exchanger, error) {
 	case "udp", "server":
 		return &datagram{servers: func() ([]string, error) { return []string{t.addr}, nil }, tcp: dial}, nil
 	case "tcp", "tls":
-		return &streamExchanger{stream: dial(t.scheme, t.addr), addr: t.addr, via: t.scheme}, nil
+		return &streamExchanger{stream: dial(t.scheme, t.addr), addr: t.addr, via: t.scheme, tls: tc}, nil
 	case "https":
 		tr := &http.Transport{TLSClientConfig: tc, ForceAttemptHTTP2: true, IdleConnTimeout: idleTimeout,
 			ResponseHeaderTimeout: 10 * time.Second, MaxResponseHeaderBytes: 64 << 10}
-		return &web{url: t.url, addr: t.addr, hc: &http.Client{Transport: tr,
+		return &web{url: t.url, addr: t.addr, tls: tc, hc: &http.Client{Transport: tr,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
 	}
 	return nil, fmt.Errorf("source %q: no transport for it", t.spec)
@@ -225,6 +225,7 @@ func mixCase(name string) string {
 type streamExchanger struct {
 	*stream
 	addr, via string
+	tls       *tls.Config
 }
 
 func (s *streamExchanger) exchange(ctx context.Context, q *dns.Msg) (reply, error) {
@@ -364,6 +365,7 @@ func (s *stream) close() {
 // web asks over HTTPS (RFC 8484).
 type web struct {
 	url, addr string
+	tls       *tls.Config
 	hc        *http.Client
 }
 

@@ -62,7 +62,7 @@ func New(cfg Config, opt Options) (*Fetcher, error) {
 		return nil, err
 	}
 	if f.hc == nil {
-		if f.hc, err = newHTTP(cfg.CA); err != nil {
+		if f.hc, err = NewHTTP(cfg.CA); err != nil {
 			return nil, err
 		}
 	}
@@ -106,9 +106,9 @@ func baseURL(base, name string) (string, error) {
 	return strings.TrimSuffix(base, "/tlog"), nil
 }
 
-// newHTTP returns a client without a limit on the whole answer: a lookup waits
+// NewHTTP returns a client without a limit on the whole answer: a lookup waits
 // for a build, and each use has its own time limit.
-func newHTTP(caFile string) (*http.Client, error) {
+func NewHTTP(caFile string) (*http.Client, error) {
 	tc := &tls.Config{MinVersion: tls.VersionTLS12}
 	if caFile != "" {
 		pem, err := os.ReadFile(caFile)

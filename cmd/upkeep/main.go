@@ -1,0 +1,25 @@
+// Upkeep runs a Go service and keeps it up to date with binaries that anybody
+// can reproduce.
+package main
+
+import "example.org/upkeep/internal/cli"
+
+func main() {
+	p := &cli.Program{
+		Name:  "upkeep",
+		Short: "Upkeep runs a Go service and keeps it up to date.",
+		Example: `upkeep init example.org/hello
+upkeep run -config hello/upkeep.toml
+upkeep status -config hello/upkeep.toml`,
+		Commands: []*cli.Command{
+			initCommand(),
+			runCommand(),
+			statusCommand(),
+			updateCommand(),
+			checkCommand(),
+			getCommand(),
+			doctorCommand(),
+		},
+	}
+	p.Main()
+}

@@ -1,0 +1,126 @@
+package doctor
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// UnitFacts are what a unit file must fit to.
+type UnitFacts struct {
+	Config string   // configuration file
+	Dirs   []string // that must be writable
+	Exists func(file string) bool
+}
+
+// Unit judges the text of a systemd unit.
+func Unit(file, text string, facts UnitFacts) []Finding {
+	keys := map[string][]string{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' || line[0] == ';' || line[0] == '[' {
+			continue
+		}
+		k, v, _ := strings.Cut(line, "=")
+		keys[k] = append(keys[k], v)
+	}
+	last := func(k string) string {
+		if v := keys[k]; len(v) > 0 {
+			return v[len(v)-1]
+		}
+		return ""
+	}
+	var out []Finding
+	bad := func(level, what, next string) {
+		out = append(out, Finding{"unit", level, file + ": " + what, "the unit file", next})
+	}
+	exec := words(last("ExecStart"))
+	switch {
+	case len(exec) == 0:
+		bad(Fail, "it has no ExecStart", "Write a new unit with upkeep init -force.")
+	case !facts.Exists(exec[0]):
+		bad(Fail, fmt.Sprintf("ExecStart names %s, which does not exist", exec[0]), "Install upkeep there, or correct ExecStart.")
+	case len(exec) < 2 || exec[1] != "run":
+		bad(Fail, "ExecStart does not run \"upkeep run\"", "Write a new unit with upkeep init -force.")
+	}
+	for i, w := range exec {
+		if (w == "-config" || w == "--config") && i+1 < len(exec) && facts.Config != "" && !sameFile(exec[i+1], facts.Config) {
+			bad(Fail, fmt.Sprintf("it uses the configuration %s, examined is %s", exec[i+1], facts.Config), "Run upkeep doctor -config with the unit's file, or correct the unit.")
+		}
+	}
+	if p := last("ProtectSystem"); p == "strict" || p == "full" || p == "yes" {
+		var writable []string
+		for _, v := range keys["ReadWritePaths"] {
+			writable = append(writable, words(v)...)
+		}
+		for _, dir := range facts.Dirs {
+			if dir != "" && p == "strict" && !within(dir, writable) {
+				bad(Fail, fmt.Sprintf("ProtectSystem=strict makes %s read-only", dir), "Add the folder to ReadWritePaths, so that updates can be installed.")
+			}
+		}
+	}
+	if r := last("Restart"); r == "" || r == "no" {
+		bad(Warn, "it has no Restart=, so a crash of the service stays", "Set Restart=always.")
+	}
+	if k := last("KillMode"); k == "process" || k == "none" {
+		bad(Warn, fmt.Sprintf("KillMode=%s leaves the service behind when upkeep ends", k), "Set KillMode=mixed.")
+	}
+	if last("User") == "" && last("DynamicUser") == "" {
+		bad(Warn, "without User= the service runs as root", "Make a user for the service, give it the folder and name it in User=.")
+	}
+	if len(out) == 0 {
+		out = append(out, Finding{Link: "unit", Level: OK, What: file + " fits the configuration"})
+	}
+	return out
+}
+
+func sameFile(a, b string) bool { return filepath.Clean(a) == filepath.Clean(b) }
+
+func within(dir string, roots []string) bool {
+	for _, r := range roots {
+		r = strings.TrimLeft(r, "-+")
+		if rel, err := filepath.Rel(r, dir); err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+			return true
+		}
+	}
+	return false
+}
+
+// words splits a command line of a unit: quotes and backslashes as
+// systemd.service(5) says, %% is %, $$ is $.
+func words(s string) []string {
+	s = strings.TrimLeft(s, "@-:+!")
+	var out []string
+	var cur strings.Builder
+	quote, inside := byte(0), false
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '\\' && i+1 < len(s):
+			i++
+			cur.WriteByte(s[i])
+			inside = true
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote, inside = c, true
+		case quote == 0 && (c == ' ' || c == '\t'):
+			if inside {
+				out = append(out, cur.String())
+				cur.Reset()
+				inside = false
+			}
+		case (c == '%' || c == '$') && i+1 < len(s) && s[i+1] == c:
+			i++
+			cur.WriteByte(c)
+			inside = true
+		default:
+			cur.WriteByte(c)
+			inside = true
+		}
+	}
+	if inside {
+		out = append(out, cur.String())
+	}
+	return out
+}
