@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -13,12 +14,13 @@ import (
 	"example.org/upkeep/builder/toolchain"
 	"example.org/upkeep/internal/goproxy"
 	"example.org/upkeep/internal/httpget"
+	"example.org/upkeep/tlog"
 )
 
 // A Failure is a build that gave no binary.
 type Failure struct {
 	Permanent bool   // the same spec will fail again
-	NotFound  bool   // the fault is the request's; implies Permanent
+	NotFound  bool   // the fault is the request's; without Permanent it may be right later: a version can be published
 	Text      string // for people, without local paths
 	Err       error  // for the log of the server, may be nil
 }
@@ -37,6 +39,9 @@ func (f *Failure) HTTPStatus() int {
 
 func notFound(text string) *Failure { return &Failure{Permanent: true, NotFound: true, Text: text} }
 
+// unknown is a request for what does not exist now.
+func unknown(text string) *Failure { return &Failure{NotFound: true, Text: text} }
+
 func permanent(text string) *Failure { return &Failure{Permanent: true, Text: text} }
 
 func temporary(text string, err error) *Failure { return &Failure{Text: text, Err: err} }
@@ -45,11 +50,14 @@ func temporary(text string, err error) *Failure { return &Failure{Text: text, Er
 func failureOf(err error) *Failure {
 	var f *Failure
 	var hash *source.HashError
+	var status *httpget.StatusError
 	switch {
 	case errors.As(err, &f):
 		return f
 	case errors.As(err, &hash):
 		return temporary(sentence(hash.Error()), &alarmError{"hash_mismatch", err})
+	case errors.Is(err, toolchain.ErrUnknown):
+		return unknown(sentence(err.Error()))
 	case errors.Is(err, goproxy.ErrNotFound):
 		var missing *goproxy.MissingError
 		if errors.As(err, &missing) {
@@ -57,11 +65,18 @@ func failureOf(err error) *Failure {
 			if missing.Text != "" {
 				text += " It says: " + missing.Text
 			}
-			return notFound(text)
+			return unknown(text)
 		}
-		return notFound("The module proxy does not know this module or version.")
-	case errors.Is(err, toolchain.ErrUnknown):
-		return notFound(sentence(err.Error()))
+		return unknown("The module proxy does not know this module or version.")
+	case errors.Is(err, tlog.ErrNotFound):
+		return unknown("The checksum database does not know this module or version.")
+	case errors.As(err, &status) && status.Code/100 == 4 && !status.Temporary():
+		// Some proxies refuse what they don't have.
+		text := fmt.Sprintf("The module proxy refuses this module or version (%d).", status.Code)
+		if status.Text != "" {
+			text += " It says: " + status.Text
+		}
+		return unknown(text)
 	case errors.Is(err, context.Canceled):
 		return temporary("The build was cancelled.", err)
 	case errors.Is(err, syscall.ENOSPC):

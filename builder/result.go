@@ -15,7 +15,7 @@ const (
 	StateQueued     State = "queued"     // waits for its turn
 	StateBuilding   State = "building"   // runs now
 	StateSuccess    State = "success"    // logged
-	StateFailed     State = "failed"     // can't be built; kept until a retry
+	StateFailed     State = "failed"     // can't be built; kept until a retry, or with RetryAt until then
 	StateTempFailed State = "tempfailed" // failed for a reason that may pass
 )
 
@@ -38,7 +38,7 @@ type Result struct {
 	Error    string // one sentence or more, without local paths
 	NotFound bool   // the fault is the request's
 	Tries    int
-	RetryAt  time.Time // of a temporary failure; zero if none is planned
+	RetryAt  time.Time // of a failure that may pass: a request after this time builds again
 
 	// How it was built. Empty for a result known from the log only.
 	Toolchain string        // h1 hash of the toolchain, "local:…" for the operator's own

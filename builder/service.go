@@ -90,6 +90,10 @@ type Service struct {
 	alarms []Alarm              // newest first
 }
 
+// unknownFor is how long the answer stands that something does not exist: it
+// may be published any minute.
+const unknownFor = 15 * time.Second
+
 // Bounds of what is kept in memory for the pages.
 const (
 	maxRecent = 50
@@ -284,6 +288,10 @@ func (s *Service) work(ctx context.Context, j *job) {
 	case f.Permanent:
 		res.State, res.Error, res.NotFound = StateFailed, f.Text, f.NotFound
 		s.finish(j, res, false)
+	case f.NotFound:
+		res.State, res.Error, res.NotFound = StateFailed, f.Text, true
+		res.RetryAt = time.Now().Add(unknownFor).UTC()
+		s.finish(j, res, false)
 	case j.tries < s.cfg.Tries && !errors.Is(f, sandbox.ErrTimeout) && !errors.Is(f, sandbox.ErrMemory):
 		wait := s.backoff(j.tries)
 		s.queue.line(j, f.Text)
@@ -318,7 +326,8 @@ func (s *Service) record(ctx context.Context, out built, res *Result) error {
 
 // finish keeps a result and ends its job.
 func (s *Service) finish(j *job, res Result, keep bool) {
-	if res.Done() {
+	passing := !res.RetryAt.IsZero()
+	if res.Done() && !passing {
 		_, _, output, _, _ := s.queue.snapshot(j, 0)
 		if err := s.results.save(res, []byte(joinLines(output))); err != nil {
 			s.logger.Error("keeping a result", "spec", j.spec.String(), "err", err)
@@ -334,7 +343,7 @@ func (s *Service) finish(j *job, res Result, keep bool) {
 	}
 	s.mu.Lock()
 	delete(s.temp, res.Spec)
-	if res.State == StateTempFailed && len(s.temp) < maxTemp {
+	if passing && len(s.temp) < maxTemp {
 		s.temp[res.Spec] = res
 	}
 	s.recent = slices.DeleteFunc(s.recent, func(r Result) bool { return r.Spec == res.Spec })
@@ -472,7 +481,7 @@ func (s *Service) Watch(ctx context.Context, sp spec.Spec, client string, emit f
 	if err != nil {
 		return res, err
 	}
-	if res.Done() || res.State == StateTempFailed && time.Now().Before(res.RetryAt) {
+	if res.State == StateSuccess || res.State == StateFailed && res.RetryAt.IsZero() || time.Now().Before(res.RetryAt) {
 		return res, emit(finalEvent(res))
 	}
 	j, err := s.queue.add(sp, client)

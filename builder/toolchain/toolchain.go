@@ -297,7 +297,8 @@ func (s *Store) install(ctx context.Context, goVersion string, progress func(str
 	zipFile := filepath.Join(tmp, "zip")
 	sum, err := s.src.Zip(ctx, m, zipFile, goproxy.MaxZip, nil)
 	if notFound(err) {
-		return Toolchain{}, fmt.Errorf("%w: %s for %s (%w)", ErrUnknown, goVersion, s.host, err)
+		s.logger.Info("a Go version is not known", "version", goVersion, "err", err)
+		return Toolchain{}, fmt.Errorf("%w: %s for %s", ErrUnknown, goVersion, s.host)
 	}
 	if err != nil {
 		return Toolchain{}, fmt.Errorf("installing %s: %w", goVersion, err)

@@ -1,0 +1,213 @@
+package builder
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/sumdb/dirhash"
+	modzip "golang.org/x/mod/zip"
+
+	"example.org/upkeep/tlog"
+)
+
+// An ecosystem is a module proxy with its checksum database, over HTTP.
+type ecosystem struct {
+	t   testing.TB
+	url string
+	key string // of the checksum database
+	log *tlog.Log
+
+	mu      sync.Mutex
+	files   map[string][]byte // by path below the proxy
+	latency time.Duration
+	broken  func(path string) int // status to answer instead, 0 for none
+	asked   map[string]int
+}
+
+func newEcosystem(t testing.TB) *ecosystem {
+	t.Helper()
+	signer, verifier, err := tlog.GenerateKey("sum.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tlog.OpenLog(t.TempDir(), signer, tlog.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	e := &ecosystem{t: t, key: verifier, log: l, files: map[string][]byte{}, asked: map[string]int{}}
+	sums := http.StripPrefix("/sumdb/sum.test", l.Handler(nil))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.mu.Lock()
+		data, ok := e.files[r.URL.Path]
+		status, latency := 0, e.latency
+		if e.broken != nil {
+			status = e.broken(r.URL.Path)
+		}
+		e.asked[r.URL.Path]++
+		e.mu.Unlock()
+		time.Sleep(latency)
+		switch {
+		case status != 0:
+			http.Error(w, "broken", status)
+		case strings.HasPrefix(r.URL.Path, "/sumdb/sum.test/"):
+			sums.ServeHTTP(w, r)
+		case !ok:
+			http.Error(w, "not found: no such module here", http.StatusNotFound)
+		default:
+			w.Write(data)
+		}
+	}))
+	t.Cleanup(srv.Close)
+	e.url = srv.URL
+	return e
+}
+
+// setBroken makes the proxy answer errors.
+func (e *ecosystem) setBroken(f func(path string) int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.broken = f
+}
+
+// zipFile is a file of a module for modzip.Create.
+type zipFile struct {
+	name string
+	data []byte
+}
+
+func (f zipFile) Path() string                 { return f.name }
+func (f zipFile) Lstat() (os.FileInfo, error)  { return zipInfo{f}, nil }
+func (f zipFile) Open() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(f.data)), nil }
+
+type zipInfo struct{ zipFile }
+
+func (i zipInfo) Name() string     { return path.Base(i.name) }
+func (i zipInfo) Size() int64      { return int64(len(i.data)) }
+func (zipInfo) Mode() os.FileMode  { return 0o644 }
+func (zipInfo) ModTime() time.Time { return time.Time{} }
+func (zipInfo) IsDir() bool        { return false }
+func (zipInfo) Sys() any           { return nil }
+
+// publish puts a version into the proxy and the database. files are marked
+// with lines like "-- name --"; a go.mod is made when it has none.
+func (e *ecosystem) publish(modPath, version, files string) {
+	e.t.Helper()
+	m := module.Version{Path: modPath, Version: version}
+	goMod := []byte("module " + modPath + "\n\ngo 1.21\n")
+	var list []modzip.File
+	hasMod := false
+	for part := range strings.SplitSeq("\n"+files, "\n-- ") {
+		name, data, ok := strings.Cut(part, " --\n")
+		if !ok {
+			continue
+		}
+		f := zipFile{name, []byte(data + "\n")}
+		if name == "go.mod" {
+			goMod, hasMod = f.data, true
+		}
+		list = append(list, f)
+	}
+	if !hasMod {
+		list = append(list, zipFile{"go.mod", goMod})
+	}
+	var z bytes.Buffer
+	if err := modzip.Create(&z, m, list); err != nil {
+		e.t.Fatal(err)
+	}
+	e.publishZip(m, goMod, z.Bytes())
+}
+
+func (e *ecosystem) publishZip(m module.Version, goMod, zip []byte) {
+	e.t.Helper()
+	file := filepath.Join(e.t.TempDir(), "zip")
+	if err := os.WriteFile(file, zip, 0o644); err != nil {
+		e.t.Fatal(err)
+	}
+	zipSum, err := dirhash.HashZip(file, dirhash.Hash1)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	modSum, err := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(goMod)), nil })
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	escPath, err := module.EscapePath(m.Path)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	escVersion, err := module.EscapeVersion(m.Version)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	text := fmt.Sprintf("%s %s %s\n%s %s/go.mod %s\n", m.Path, m.Version, zipSum, m.Path, m.Version, modSum)
+	if _, err := e.log.Append(e.t.Context(), tlog.Entry{Key: escPath + "@" + escVersion, Text: []byte(text)}); err != nil {
+		e.t.Fatal(err)
+	}
+	base := "/" + escPath + "/@v/"
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.files[base+escVersion+".info"] = fmt.Appendf(nil, `{"Version":%q,"Time":"2026-01-02T03:04:05Z"}`, m.Version)
+	e.files[base+escVersion+".mod"] = goMod
+	e.files[base+escVersion+".zip"] = zip
+	lines := strings.Fields(string(e.files[base+"list"]) + " " + m.Version)
+	sort.Strings(lines)
+	e.files[base+"list"] = []byte(strings.Join(lines, "\n") + "\n")
+}
+
+// set replaces a file of the proxy.
+func (e *ecosystem) set(path string, data []byte) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.files[path] = data
+}
+
+// gosumdb is the value of GOSUMDB for the database.
+func (e *ecosystem) gosumdb() string { return e.key }
+
+// plainInstall builds with the go command as a user would and returns the binary.
+func (e *ecosystem) plainInstall(pkgVersion, goos, goarch, ldflags string) []byte {
+	e.t.Helper()
+	dir := e.t.TempDir()
+	cmd := exec.Command(filepath.Join(goRoot(), "bin", "go"), "install", "-trimpath", "-ldflags="+ldflags, "--", pkgVersion)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GOPATH=" + dir, "GOCACHE=" + filepath.Join(e.cache(), "plain"),
+		"GOFLAGS=-modcacherw", "GOPROXY=" + e.url, "GOSUMDB=" + e.gosumdb(), "CGO_ENABLED=0", "GOOS=" + goos, "GOARCH=" + goarch, "GOTOOLCHAIN=local", "GOENV=off", "GOWORK=off"}
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		e.t.Fatalf("go install %s: %v\n%s", pkgVersion, err, out)
+	}
+	var found []byte
+	err := filepath.WalkDir(filepath.Join(dir, "bin"), func(name string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			found, err = os.ReadFile(name)
+		}
+		return err
+	})
+	if err != nil || found == nil {
+		e.t.Fatalf("go install %s left no binary (%v)", pkgVersion, err)
+	}
+	return found
+}
+
+func (e *ecosystem) cache() string { return sharedDir }
+
+func goRoot() string {
+	if root := os.Getenv("GOROOT"); root != "" {
+		return root
+	}
+	return runtime.GOROOT()
+}
