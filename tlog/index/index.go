@@ -1,5 +1,19 @@
 // Package index keeps, for every module in a checksum database, the versions
 // that matter for an update, in one file that answers in microseconds.
+//
+// It trusts the records it is given: package tlog proves them. A record that
+// is not two well-formed lines of one module is skipped and counted.
+//
+// The file is a bbolt database. Modules lie in blocks, sorted and with shared
+// beginnings cut (see block.go), so that 3 million modules take a few hundred
+// megabytes. What is known of a module is a set from which additions only ever
+// remove what is older, so the order in which changes are merged does not
+// matter, and merging twice changes nothing. While a long log is read, changes
+// collect in memory; every few seconds they go to a journal in the file,
+// together with the position in the log, and now and then they are merged into
+// the blocks. Readers see the state of the last merge and never wait.
+//
+// One process at a time may have the file open for writing.
 package index
 
 import "time"
@@ -7,7 +21,7 @@ import "time"
 // A Version is a version of a module.
 type Version struct {
 	Version string
-	Time    int64 // Unix time
+	Time    int64 // Unix time at which it was there at the latest, 0 if unknown; see clock
 	Record  int64 // record number in the log
 }
 
@@ -15,7 +29,7 @@ type Version struct {
 type Module struct {
 	Path   string
 	Majors []Version // newest release of each major version under the path, newest first
-	Minors []Version // newest release of each of the newest minor lines, newest first
+	Minors []Version // newest release of each of the newest 4 minor lines, newest first
 	Pre    *Version  // newest pre-release, if newer than the newest release
 	Pseudo *Version  // newest pseudo-version, if nothing is tagged
 }
@@ -28,11 +42,11 @@ type Toolchain struct {
 	Record  int64
 }
 
-// A Head is the tree head that the index has processed all records of.
+// A Head is the state of the log that the index knows.
 type Head struct {
 	Size     int64
 	Hash     [32]byte
-	Accepted time.Time
+	Accepted time.Time // when the tree head that covers it was accepted
 }
 
 // A Reader answers questions; it never waits for a writer.
@@ -40,8 +54,8 @@ type Reader interface {
 	// Module returns what is known of a module path.
 	Module(path string) (Module, bool, error)
 
-	// Later returns the paths of later major versions (/vN) of the same
-	// module, lowest first.
+	// Later returns the paths of later major versions (/vN, or .vN on
+	// gopkg.in) of the same module, lowest first.
 	Later(path string) ([]string, error)
 
 	// IsPrefix reports whether some known module path starts with path and a slash.
@@ -54,10 +68,12 @@ type Reader interface {
 	// Toolchains returns the Go releases to offer: cur, prev, next.
 	Toolchains() ([]Toolchain, error)
 
-	// Head returns the tree head that the answers are based on.
+	// Head returns the state of the log that the answers are based on.
 	Head() (Head, error)
 
 	// Changed returns a channel that is closed at the next change of any
 	// answer. Take it before reading, then wait on it.
 	Changed() <-chan struct{}
 }
+
+var _ Reader = (*Store)(nil)

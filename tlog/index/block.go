@@ -1,0 +1,166 @@
+package index
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+)
+
+// The store keeps modules in blocks, in the order of their paths. A block's
+// key is the last path in it, so that one seek finds the block that holds a
+// path, if any does. A block is
+//
+//	CRC-32C of the rest (4 bytes)
+//	for each module: length of the path's beginning that it shares with the
+//	path before, length of the rest of the path, that rest, length of the
+//	entries, entries
+//
+// and an entry is
+//
+//	a byte (kind, and 4 for +incompatible), major, minor, patch,
+//	[length of the pre-release text, that text,] record, time, tag (8 bytes)
+//
+// with uvarints for numbers (a zigzag varint for the time).
+
+// blockSize is what a block is split at. Larger ones share more of the paths,
+// smaller ones are faster to search.
+const blockSize = 1400
+
+var (
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+	// ErrCorrupt says that the index file is damaged.
+	ErrCorrupt = errors.New("index is damaged: remove its file and let it be built again, from kept tiles or from the log")
+)
+
+const incompatibleBit = 4
+
+func appendEntry(b []byte, e *entry, arena []byte) []byte {
+	k := byte(e.kind)
+	if e.incompatible {
+		k |= incompatibleBit
+	}
+	b = append(b, k)
+	b = binary.AppendUvarint(b, e.major)
+	b = binary.AppendUvarint(b, e.minor)
+	b = binary.AppendUvarint(b, e.patch)
+	if e.kind != release {
+		b = binary.AppendUvarint(b, uint64(e.pre.len))
+		b = append(b, e.pre.of(arena)...)
+	}
+	b = binary.AppendUvarint(b, uint64(e.record))
+	b = binary.AppendVarint(b, e.time)
+	return binary.LittleEndian.AppendUint64(b, e.tag)
+}
+
+// entry reads an entry; its pre-release text is returned, not kept.
+func (r *reader) entry() (e entry, pre []byte) {
+	k := r.byte()
+	e.kind, e.incompatible = kind(k&3), k&incompatibleBit != 0
+	e.major, e.minor, e.patch = r.uvarint(), r.uvarint(), r.uvarint()
+	if e.kind != release {
+		pre = r.bytes(r.uvarint())
+	}
+	e.record, e.time, e.tag = int64(r.uvarint()), r.varint(), r.uint64()
+	if e.kind > pseudo || k > 3|incompatibleBit {
+		r.bad = true
+	}
+	return e, pre
+}
+
+// A blockWriter makes one block.
+type blockWriter struct {
+	b       []byte
+	last    []byte
+	entries []byte
+}
+
+func (w *blockWriter) reset() {
+	w.b = append(w.b[:0], 0, 0, 0, 0)
+	w.last = w.last[:0]
+}
+
+func (w *blockWriter) empty() bool { return len(w.b) <= 4 }
+
+func (w *blockWriter) add(path []byte, l []entry, arena []byte) {
+	w.entries = w.entries[:0]
+	for i := range l {
+		w.entries = appendEntry(w.entries, &l[i], arena)
+	}
+	n := 0
+	for n < len(path) && n < len(w.last) && path[n] == w.last[n] {
+		n++
+	}
+	w.b = binary.AppendUvarint(w.b, uint64(n))
+	w.b = binary.AppendUvarint(w.b, uint64(len(path)-n))
+	w.b = append(w.b, path[n:]...)
+	w.b = binary.AppendUvarint(w.b, uint64(len(w.entries)))
+	w.b = append(w.b, w.entries...)
+	w.last = append(w.last[:0], path...)
+}
+
+func (w *blockWriter) finish() []byte {
+	binary.LittleEndian.PutUint32(w.b, crc32.Checksum(w.b[4:], castagnoli))
+	return w.b
+}
+
+// A blockReader walks over the modules of a block.
+type blockReader struct {
+	r       reader
+	path    []byte
+	entries []byte
+	buf     [maxPath]byte
+}
+
+// open checks a block and starts before its first module.
+func (r *blockReader) open(b []byte) error {
+	if len(b) < 4 || crc32.Checksum(b[4:], castagnoli) != binary.LittleEndian.Uint32(b) {
+		return ErrCorrupt
+	}
+	r.r = reader{b: b[4:]}
+	r.path = r.buf[:0]
+	return nil
+}
+
+// next moves to the next module; it returns false at the end.
+func (r *blockReader) next() (bool, error) {
+	if len(r.r.b) == 0 {
+		return false, nil
+	}
+	shared := r.r.uvarint()
+	rest := r.r.bytes(r.r.uvarint())
+	r.entries = r.r.bytes(r.r.uvarint())
+	if r.r.bad || shared > uint64(len(r.path)) || shared+uint64(len(rest)) > maxPath {
+		return false, ErrCorrupt
+	}
+	r.path = append(r.path[:shared], rest...)
+	return true, nil
+}
+
+// seek moves to the first module whose path is not less than path.
+func (r *blockReader) seek(path []byte) (bool, error) {
+	for {
+		ok, err := r.next()
+		if err != nil || !ok || bytes.Compare(r.path, path) >= 0 {
+			return ok, err
+		}
+	}
+}
+
+// list appends the entries of the current module; pre-release texts go to the arena.
+func (r *blockReader) list(l []entry, arena []byte) ([]entry, []byte, error) {
+	er := reader{b: r.entries}
+	for len(er.b) > 0 && !er.bad {
+		e, pre := er.entry()
+		if len(pre) > 0 {
+			e.pre = span{uint32(len(arena)), uint16(len(pre))}
+			arena = append(arena, pre...)
+		}
+		l = append(l, e)
+	}
+	if er.bad {
+		return l, arena, ErrCorrupt
+	}
+	return l, arena, nil
+}

@@ -1,0 +1,162 @@
+package index
+
+import (
+	"bytes"
+	"slices"
+)
+
+// A delta collects what records changed, until it is merged into the blocks of
+// the store. It holds no pointers but its few slices, so that millions of
+// modules cost the garbage collector nothing.
+type delta struct {
+	table   []uint32 // index of a module plus 1; open addressing, power of 2
+	mods    []deltaModule
+	entries []entry
+	free    int32 // first of the unused entries, linked
+	arena   []byte
+	dirty   []uint32 // modules changed since the last journal
+
+	conflict func(path []byte, have, got entry, arena []byte)
+}
+
+type deltaModule struct {
+	hash    uint64
+	path    span
+	head    int32 // newest entry
+	isDirty bool
+}
+
+func newDelta(conflict func([]byte, entry, entry, []byte)) *delta {
+	return &delta{table: make([]uint32, 1<<10), free: -1, conflict: conflict}
+}
+
+// size is about the memory that the delta takes.
+func (d *delta) size() int64 {
+	return int64(len(d.table)*4 + len(d.mods)*24 + len(d.entries)*72 + len(d.arena))
+}
+
+// find returns the module of a path, adding it if needed.
+func (d *delta) find(hash uint64, path []byte) uint32 {
+	mask := uint64(len(d.table) - 1)
+	i := hash & mask
+	for ; d.table[i] != 0; i = (i + 1) & mask {
+		m := &d.mods[d.table[i]-1]
+		if m.hash == hash && bytes.Equal(m.path.of(d.arena), path) {
+			return d.table[i] - 1
+		}
+	}
+	d.mods = append(d.mods, deltaModule{hash: hash, path: d.keep(path), head: -1})
+	n := uint32(len(d.mods))
+	d.table[i] = n
+	if len(d.mods)*2 > len(d.table) {
+		d.grow()
+	}
+	return n - 1
+}
+
+func (d *delta) grow() {
+	d.table = make([]uint32, 2*len(d.table))
+	mask := uint64(len(d.table) - 1)
+	for n := range d.mods {
+		i := d.mods[n].hash & mask
+		for d.table[i] != 0 {
+			i = (i + 1) & mask
+		}
+		d.table[i] = uint32(n + 1)
+	}
+}
+
+// keep copies text into the arena.
+func (d *delta) keep(text []byte) span {
+	s := span{uint32(len(d.arena)), uint16(len(text))}
+	d.arena = append(d.arena, text...)
+	return s
+}
+
+// add takes in a version of a module.
+func (d *delta) add(r *rec, record, time int64) {
+	m := d.find(r.hash, r.path)
+	if d.redundant(d.mods[m].head, r.ver, r.pre) {
+		return
+	}
+	var buf [maxList + 2]entry
+	l := d.list(m, buf[:0])
+	e := entry{ver: r.ver, record: record, time: time, tag: r.tag}
+	if r.kind != release {
+		e.pre = d.keep(r.pre)
+	}
+	d.put(m, l, e)
+}
+
+// put inserts an entry into the list of a module.
+func (d *delta) put(m uint32, l []entry, e entry) {
+	out, other := insert(l, e, d.arena)
+	if other != nil && other.tag != e.tag {
+		d.conflict(d.mods[m].path.of(d.arena), *other, e, d.arena)
+	}
+	d.setList(m, out)
+	if !d.mods[m].isDirty {
+		d.mods[m].isDirty = true
+		d.dirty = append(d.dirty, m)
+	}
+}
+
+// list appends the entries of a module, newest first.
+func (d *delta) list(m uint32, l []entry) []entry {
+	for i := d.mods[m].head; i >= 0; i = d.entries[i].next {
+		l = append(l, d.entries[i])
+	}
+	return l
+}
+
+func (d *delta) setList(m uint32, l []entry) {
+	at := &d.mods[m].head
+	for i := range l {
+		if *at < 0 { // the old list was shorter
+			if d.free >= 0 {
+				*at = d.free
+				d.free = d.entries[d.free].next
+			} else {
+				*at = int32(len(d.entries))
+				// The append may move the entries, and at with them.
+				n := *at
+				d.entries = append(d.entries, l[i])
+				d.entries[n].next = -1
+				at = &d.entries[n].next
+				continue
+			}
+			d.entries[*at].next = -1
+		}
+		e := &d.entries[*at]
+		next := e.next
+		*e = l[i]
+		e.next = next
+		at = &e.next
+	}
+	rest := *at
+	*at = -1
+	for rest >= 0 {
+		next := d.entries[rest].next
+		d.entries[rest].next = d.free
+		d.free = rest
+		rest = next
+	}
+}
+
+// sorted returns the modules in the order of their paths.
+func (d *delta) sorted() []uint32 {
+	order := make([]uint32, len(d.mods))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortFunc(order, func(a, b uint32) int {
+		return bytes.Compare(d.mods[a].path.of(d.arena), d.mods[b].path.of(d.arena))
+	})
+	return order
+}
+
+// reset empties the delta, keeping its memory.
+func (d *delta) reset() {
+	clear(d.table)
+	d.mods, d.entries, d.arena, d.dirty, d.free = d.mods[:0], d.entries[:0], d.arena[:0], d.dirty[:0], -1
+}

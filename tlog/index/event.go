@@ -1,0 +1,80 @@
+package index
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// An Event is something that an honest log never shows.
+type Event struct {
+	Kind    string // "duplicate": two records with different hashes for one version
+	Module  string
+	Version string
+	Records []int64
+	Text    string // a sentence for people
+	Time    time.Time
+}
+
+// maxEvents bounds the events that are kept.
+const maxEvents = 1000
+
+func (s *Store) event(e Event) {
+	// Merging again after an interruption meets the same records again.
+	if key := fmt.Sprint(e.Kind, e.Module, e.Version, e.Records); s.told[key] {
+		return
+	} else if len(s.told) < maxEvents {
+		s.told[key] = true
+	}
+	e.Time = time.Now().UTC()
+	s.log.Error("security event: "+e.Text, e.logAttrs()...)
+	s.metrics.event(e.Kind)
+	if len(s.events) < maxEvents {
+		s.events = append(s.events, e)
+	}
+	if s.opts.OnEvent != nil {
+		s.opts.OnEvent(e)
+	}
+}
+
+// storeEvents adds new events, and drops the oldest when there are too many.
+func (s *Store) storeEvents(b *bbolt.Bucket) error {
+	for _, e := range s.events {
+		value, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		n, err := b.NextSequence()
+		if err != nil {
+			return err
+		}
+		if err := b.Put(binary.BigEndian.AppendUint64(nil, n), value); err != nil {
+			return err
+		}
+		if n > maxEvents {
+			if err := b.Delete(binary.BigEndian.AppendUint64(nil, n-maxEvents)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Events returns the security events that are stored, oldest first.
+func (s *Store) Events() ([]Event, error) {
+	var events []Event
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketEvents).ForEach(func(_, v []byte) error {
+			var e Event
+			if err := json.Unmarshal(v, &e); err != nil {
+				return fmt.Errorf("%w (events: %w)", ErrCorrupt, err)
+			}
+			events = append(events, e)
+			return nil
+		})
+	})
+	return events, err
+}

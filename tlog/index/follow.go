@@ -1,0 +1,98 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.org/upkeep/internal/httpget"
+	"example.org/upkeep/tlog"
+)
+
+// tileRecs are the parsed records of a tile.
+type tileRecs struct {
+	recs []rec
+	nums []int32 // of the records in the tile
+	bad  []int32 // records that are not well-formed
+}
+
+func prepare(t *tlog.Tile, out *tileRecs) {
+	out.recs, out.nums, out.bad = out.recs[:0], out.nums[:0], out.bad[:0]
+	for i, text := range t.Records {
+		out.recs = append(out.recs, rec{})
+		if !parseRecord(text, &out.recs[len(out.recs)-1]) {
+			out.recs = out.recs[:len(out.recs)-1]
+			out.bad = append(out.bad, int32(i))
+			continue
+		}
+		out.nums = append(out.nums, int32(i))
+	}
+}
+
+// Follow reads what the log has gained up to a tree head that the client has
+// accepted, and stores it. progress, unless nil, is called now and then with
+// the number of records processed.
+func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, parallel int, progress func(done int64)) error {
+	if s.opts.Kind != Following {
+		return errors.New("index: only an index in mode follow can follow a log")
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.pos.Note, s.pos.Accepted = head.Note, head.Accepted
+	pending, failed := len(s.delta.mods) > 0 || s.pos.Merging, false
+	journaled := time.Now()
+	err := tlog.Follow(ctx, tlog.FollowConfig{Client: c, From: s.pos.edge, To: head, Parallel: parallel}, prepare,
+		func(t *tlog.Tile, recs *tileRecs, edge *tlog.Edge) error {
+			s.apply(t, recs)
+			s.pos.edge.Size, s.pos.edge.Hashes = edge.Size, append(s.pos.edge.Hashes[:0], edge.Hashes...)
+			pending = true
+			if progress != nil {
+				progress(edge.Size)
+			}
+			if time.Since(journaled) < s.opts.JournalPeriod && s.delta.size() < s.opts.MergeBytes {
+				return nil
+			}
+			err := s.commit(false)
+			journaled, failed = time.Now(), err != nil
+			return err
+		})
+	var commitErr error
+	switch {
+	case !pending:
+	case err == nil:
+		commitErr = s.commit(true)
+	case !failed:
+		commitErr = s.writeJournal() // keep what was read before the error
+	}
+	s.metrics.time(s.pos.clock.now)
+	if err = errors.Join(err, commitErr); err != nil {
+		return fmt.Errorf("updating the index: %w", err)
+	}
+	return nil
+}
+
+// apply takes in the records of a tile.
+func (s *Store) apply(t *tlog.Tile, recs *tileRecs) {
+	for k := range recs.recs {
+		r := &recs.recs[k]
+		id := t.First + int64(recs.nums[k])
+		if r.kind == pseudo {
+			s.pos.clock.observe(id, r.owner, r.commit)
+		}
+		now := s.pos.clock.now
+		if s.opts.SeenTime {
+			now = time.Now().Unix()
+		}
+		if r.toolchain {
+			s.addToolchain(r.pre, id, now)
+		}
+		s.delta.add(r, id, now)
+	}
+	if len(recs.bad) > 0 {
+		s.pos.Skipped += int64(len(recs.bad))
+		s.metrics.skip(len(recs.bad))
+		n := recs.bad[0]
+		s.log.Warn("log has records that are not two well-formed lines of one module; they are skipped", "count", len(recs.bad), "first", t.First+int64(n), "text", httpget.Line(string(t.Records[n]), 200))
+	}
+}

@@ -1,0 +1,132 @@
+package index
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"hash/maphash"
+
+	"go.etcd.io/bbolt"
+)
+
+// A journal entry holds the modules changed since the one before, each with all
+// entries that the delta has for it, then toolchains. Reading all journal
+// entries in any order gives the delta again.
+
+// journalChunk bounds one value in the journal.
+const journalChunk = 4 << 20
+
+func (s *Store) writeJournal() error {
+	pos, err := s.pos.encode()
+	if err != nil {
+		return err
+	}
+	next := s.journaled
+	err = s.update(func(tx *bbolt.Tx) error {
+		j := tx.Bucket(bucketJournal)
+		put := func(b []byte) error {
+			next++
+			b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+			return j.Put(binary.BigEndian.AppendUint64(nil, next), b)
+		}
+		b := make([]byte, 0, journalChunk+maxPath+maxList*maxVersion)
+		var buf [maxList + 2]entry
+		d := s.delta
+		for _, m := range d.dirty {
+			path, l := d.mods[m].path.of(d.arena), d.list(m, buf[:0])
+			b = binary.AppendUvarint(b, uint64(len(path)))
+			b = append(b, path...)
+			b = binary.AppendUvarint(b, uint64(len(l)))
+			for i := range l {
+				b = appendEntry(b, &l[i], d.arena)
+			}
+			if len(b) >= journalChunk {
+				if err := put(b); err != nil {
+					return err
+				}
+				b = make([]byte, 0, cap(b)) // bbolt keeps the old one until the end
+			}
+		}
+		b = binary.AppendUvarint(b, 0)
+		for v, t := range s.tools {
+			b = binary.AppendUvarint(b, uint64(len(v)))
+			b = append(b, v...)
+			b = binary.AppendVarint(binary.AppendVarint(b, t.time), t.record)
+		}
+		if err := put(b); err != nil {
+			return err
+		}
+		if err := s.storeEvents(tx.Bucket(bucketEvents)); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketMeta).Put(keyPosition, pos)
+	})
+	if err != nil {
+		return fmt.Errorf("writing the journal of the index: %w", err)
+	}
+	s.journaled = next
+	s.events = nil
+	for _, m := range s.delta.dirty {
+		s.delta.mods[m].isDirty = false
+	}
+	s.delta.dirty = s.delta.dirty[:0]
+	return nil
+}
+
+// readJournal fills the delta.
+func (s *Store) readJournal() error {
+	return s.db.View(func(tx *bbolt.Tx) error {
+		if err := s.pos.decode(tx.Bucket(bucketMeta).Get(keyPosition)); err != nil {
+			return fmt.Errorf("%w (position: %w)", ErrCorrupt, err)
+		}
+		return tx.Bucket(bucketJournal).ForEach(func(k, v []byte) error {
+			if len(v) < 4 || len(k) != 8 {
+				return ErrCorrupt
+			}
+			sum := binary.LittleEndian.Uint32(v[len(v)-4:])
+			v = v[:len(v)-4]
+			if crc32.Checksum(v, castagnoli) != sum {
+				return ErrCorrupt
+			}
+			s.journaled = binary.BigEndian.Uint64(k)
+			return s.replay(&reader{b: v})
+		})
+	})
+}
+
+func (s *Store) replay(r *reader) error {
+	d := s.delta
+	for len(r.b) > 0 {
+		path := r.bytes(r.uvarint())
+		if len(path) == 0 {
+			break
+		}
+		m := d.find(maphash.Bytes(seed, path), path)
+		for range r.uvarint() {
+			e, pre := r.entry()
+			if r.bad {
+				return ErrCorrupt
+			}
+			if len(pre) > 0 {
+				e.pre = d.keep(pre)
+			}
+			var buf [maxList + 2]entry
+			d.put(m, d.list(m, buf[:0]), e)
+		}
+	}
+	for len(r.b) > 0 {
+		v := string(r.bytes(r.uvarint()))
+		t := toolchainRecord{r.varint(), r.varint()}
+		if have, ok := s.tools[v]; !ok || t.record < have.record {
+			s.tools[v] = t
+		}
+	}
+	if r.bad {
+		return ErrCorrupt
+	}
+	for _, m := range d.dirty { // it is in the journal
+		d.mods[m].isDirty = false
+	}
+	d.dirty = d.dirty[:0]
+	return nil
+}

@@ -1,0 +1,168 @@
+package index
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/maphash"
+	"math/bits"
+)
+
+// A rec is a parsed record of the checksum database. Its texts lie in the
+// record.
+type rec struct {
+	path, pre []byte
+	hash      uint64 // of the path, by this process's seed
+	owner     uint64 // of whoever controls the path, by ownerHash
+	commit    int64  // time in a pseudo-version
+	tag       uint64
+	ver
+	toolchain bool
+}
+
+var seed = maphash.MakeSeed()
+
+// Limits on texts; the module proxy and the checksum database know none longer.
+const (
+	maxPath    = 1024
+	maxVersion = 512
+)
+
+const hashText = len("h1:") + 44
+
+var toolchainPath = []byte("golang.org/toolchain")
+
+// parseRecord reads the two lines of a record:
+//
+//	<path> <version> h1:<hash>
+//	<path> <version>/go.mod h1:<hash>
+//
+// It reports whether the record is well-formed.
+func parseRecord(b []byte, r *rec) bool {
+	i := bytes.IndexByte(b, ' ')
+	if i <= 0 || i > maxPath {
+		return false
+	}
+	path := b[:i]
+	j := bytes.IndexByte(b[i+1:], ' ')
+	if j <= 0 || j > maxVersion {
+		return false
+	}
+	both := i + 1 + j // length of "<path> <version>"
+	version := b[i+1 : both]
+	// The second line repeats the first but for "/go.mod" and the hash.
+	first := both + 1 + hashText + 1
+	if len(b) != 2*first+len("/go.mod") || b[first-1] != '\n' || b[len(b)-1] != '\n' {
+		return false
+	}
+	second := b[first:]
+	if !bytes.Equal(second[:both], b[:both]) || string(second[both:both+8]) != "/go.mod " {
+		return false
+	}
+	zip, mod := b[both+1:first-1], second[both+8:len(second)-1]
+	if !validHash(zip) || !validHash(mod) {
+		return false
+	}
+	var ok bool
+	if r.ver, r.pre, r.commit, ok = parseVersion(version); !ok || !validPath(path) {
+		return false
+	}
+	r.path = path
+	r.hash = maphash.Bytes(seed, path)
+	r.tag = binary.LittleEndian.Uint64(zip[3:]) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(mod[3:]), 17)
+	r.toolchain = len(path) == len(toolchainPath) && bytes.Equal(path, toolchainPath)
+	if r.kind == pseudo {
+		r.owner = ownerHash(path)
+	}
+	return true
+}
+
+// validHash checks the form of "h1:" and a SHA-256 in base64. Only what
+// parseRecord uses of the digits is looked at more closely.
+func validHash(b []byte) bool {
+	if string(b[:3]) != "h1:" || b[len(b)-1] != '=' {
+		return false
+	}
+	for _, c := range b[3:11] {
+		if class[c]&inBase64 == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	inPath = 1 << iota
+	inHost
+	inBase64
+)
+
+var class = func() (t [256]uint8) {
+	for c := range 256 {
+		letter := c >= 'a' && c <= 'z'
+		upper := c >= 'A' && c <= 'Z'
+		digit := c >= '0' && c <= '9'
+		if letter || digit || c == '-' || c == '.' {
+			t[c] |= inHost
+		}
+		if letter || upper || digit || c == '-' || c == '.' || c == '_' || c == '~' || c == '!' || c == '+' {
+			t[c] |= inPath
+		}
+		if letter || upper || digit || c == '+' || c == '/' {
+			t[c] |= inBase64
+		}
+	}
+	return t
+}()
+
+// validPath checks the form of a module path: a host name with a dot, then
+// elements of letters, digits and a few marks, none of them empty.
+func validPath(p []byte) bool {
+	i, dot := 0, false
+	for ; i < len(p) && p[i] != '/'; i++ {
+		if class[p[i]]&inHost == 0 {
+			return false
+		}
+		dot = dot || p[i] == '.'
+	}
+	if !dot || p[0] == '.' || p[0] == '-' || p[i-1] == '.' {
+		return false
+	}
+	for ; i < len(p); i++ {
+		if p[i] == '/' {
+			if i+1 == len(p) || p[i+1] == '/' {
+				return false
+			}
+		} else if class[p[i]]&inPath == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// ownerHash hashes the part of a path that tells who controls it: the host
+// alone, or with the first element on hosts that serve many owners. It is
+// part of what must be the same on every machine (see clock).
+func ownerHash(path []byte) uint64 {
+	host, rest, _ := bytes.Cut(path, []byte("/"))
+	owner := host
+	if sharedHost(host) {
+		first, _, _ := bytes.Cut(rest, []byte("/"))
+		owner = path[:min(len(path), len(host)+1+len(first))]
+	}
+	h := uint64(14695981039346656037) // FNV-1a
+	for _, c := range owner {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A' // such hosts know no case
+		}
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
+}
+
+func sharedHost(host []byte) bool {
+	switch string(host) {
+	case "github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "gitee.com", "git.sr.ht", "gopkg.in", "gitea.com", "sourceforge.net", "launchpad.net", "hub.jazz.net":
+		return true
+	}
+	return false
+}

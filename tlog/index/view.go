@@ -1,0 +1,108 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+)
+
+// A view is a read transaction shared by all queries until the next merge. A
+// read-only transaction of bbolt changes nothing in its buckets, and each
+// query has a cursor of its own.
+type view struct {
+	tx             *bbolt.Tx
+	modules, hosts *bbolt.Bucket
+	head           Head
+	skipped        int64
+	tools          []Toolchain
+}
+
+var errClosed = errors.New("index is closed")
+
+// newView shows the newest committed state to queries.
+func (s *Store) newView() error {
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return fmt.Errorf("reading the index: %w", err)
+	}
+	v, err := openView(tx)
+	if err != nil {
+		tx.Rollback()
+		return err
+	}
+	s.mu.Lock()
+	old := s.view
+	s.view = v
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	if old != nil {
+		old.tx.Rollback()
+	}
+	s.metrics.view(v)
+	return nil
+}
+
+func openView(tx *bbolt.Tx) (*view, error) {
+	v := &view{tx: tx, modules: tx.Bucket(bucketModules), hosts: tx.Bucket(bucketHosts)}
+	meta, tools := tx.Bucket(bucketMeta), tx.Bucket(bucketTools)
+	if meta == nil || v.modules == nil || v.hosts == nil || tools == nil {
+		return nil, fmt.Errorf("%w (parts of it are missing)", ErrCorrupt)
+	}
+	var pos position
+	if err := pos.decode(meta.Get(keyView)); err != nil {
+		return nil, fmt.Errorf("%w (position: %w)", ErrCorrupt, err)
+	}
+	v.head = pos.head(tx)
+	v.skipped = pos.Skipped
+	var err error
+	v.tools, err = readToolchains(tools)
+	return v, err
+}
+
+// head returns the state of the log at a position.
+func (p *position) head(tx *bbolt.Tx) Head {
+	h := Head{Size: p.edge.Size, Hash: p.edge.Root(), Accepted: p.Accepted}
+	if string(tx.Bucket(bucketMeta).Get(keyKind)) == Watching {
+		h.Size = p.Size
+		copy(h.Hash[:], p.Hash)
+	}
+	return h
+}
+
+func (s *Store) closeView() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.view != nil {
+		s.view.tx.Rollback()
+		s.view = nil
+	}
+}
+
+// Changed implements [Reader].
+func (s *Store) Changed() <-chan struct{} {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.changed
+}
+
+// Head implements [Reader].
+func (s *Store) Head() (Head, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.view == nil {
+		return Head{}, errClosed
+	}
+	return s.view.head, nil
+}
+
+// Toolchains implements [Reader].
+func (s *Store) Toolchains() ([]Toolchain, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.view == nil {
+		return nil, errClosed
+	}
+	return append([]Toolchain(nil), s.view.tools...), nil
+}

@@ -1,0 +1,179 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
+
+	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/tlog"
+	"example.org/upkeep/tlog/index"
+)
+
+// poll asks for the versions of a module and stores those that are new, of use
+// and proven.
+func (w *watcher) poll(ctx context.Context, path string, unproven map[string]time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	select {
+	case w.slots <- struct{}{}:
+		defer func() { <-w.slots }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	known, err := w.Store.Watched(path)
+	if err != nil {
+		return err
+	}
+	versions, err := w.Proxy.List(ctx, path)
+	if err != nil {
+		return err
+	}
+	if len(versions) == 0 {
+		// Nothing is tagged: the proxy's latest is a pseudo-version.
+		info, err := w.Proxy.Latest(ctx, path)
+		if err != nil {
+			return err
+		}
+		versions = []string{info.Version}
+	}
+	found, errs := w.prove(ctx, path, versions, unproven, !known)
+	if len(found) == 0 && (known || len(errs) > 0) {
+		return errors.Join(errs...)
+	}
+	head, err := w.newestHead(ctx, found)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	if err := w.Store.Add(head, path, found); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, f := range found {
+		w.metrics.verified()
+		w.Logger.Info("version found and proven", "module", path, "version", f.Version, "record", f.Record.ID)
+	}
+	return errors.Join(errs...)
+}
+
+// prove looks up the versions that the index wants, newest first: once it has
+// those, older ones are no longer wanted.
+func (w *watcher) prove(ctx context.Context, path string, versions []string, unproven map[string]time.Time, first bool) (found []index.Found, errs []error) {
+	for _, v := range wanted(path, versions) {
+		if again, ok := unproven[v]; ok && time.Now().Before(again) {
+			continue
+		}
+		ok, err := w.Store.Wants(path, v)
+		if err != nil {
+			return found, append(errs, err)
+		}
+		if !ok {
+			continue
+		}
+		rec, err := w.lookup(ctx, path, v)
+		if errors.Is(err, tlog.ErrNotFound) {
+			// The database refuses it: it was withdrawn before anybody fetched it.
+			unproven[v] = time.Now().Add(unprovenRetry)
+			w.Logger.Warn("version is not in the checksum database; it is not served", "module", path, "version", v, "err", err)
+			continue
+		}
+		if err != nil {
+			return found, append(errs, err) // the log is out of reach or lies: no use to go on
+		}
+		f := index.Found{Version: v, Record: rec, Time: time.Now().Unix()}
+		if first {
+			info, err := w.Proxy.Info(ctx, path, v)
+			switch {
+			case err != nil:
+				w.Logger.Warn("the module proxy does not tell when a version was made; it counts as found now", "module", path, "version", v, "err", err)
+			case info.Time.Unix() > 0 && info.Time.Before(time.Now()):
+				f.Time = info.Time.Unix()
+			}
+		}
+		found = append(found, f)
+	}
+	return found, errs
+}
+
+// wanted returns the versions worth a question, newest first.
+func wanted(path string, versions []string) []string {
+	var out []string
+	if path == Toolchain {
+		return newestToolchains(versions)
+	}
+	for _, v := range versions {
+		if module.Check(path, v) == nil {
+			out = append(out, v)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return semver.Compare(out[i], out[j]) > 0 })
+	// What is kept of a module comes from its newest minor lines and the newest
+	// of each major: that many lookups at most.
+	return newestOfLines(out)
+}
+
+// newestOfLines keeps the newest release of each of the newest lines and of
+// each major, and the newest pre-release.
+func newestOfLines(sorted []string) []string {
+	var out []string
+	lines, majors := map[string]bool{}, map[string]bool{}
+	pre := false
+	for _, v := range sorted {
+		if semver.Prerelease(v) != "" {
+			if !pre && len(majors) == 0 {
+				pre = true
+				out = append(out, v)
+			}
+			continue
+		}
+		line, major := semver.MajorMinor(v), semver.Major(v)
+		newLine, newMajor := !lines[line], !majors[major]
+		lines[line], majors[major] = true, true
+		if newMajor && len(majors) <= 16 || newLine && len(lines) <= 4 {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func (w *watcher) lookup(ctx context.Context, path, version string) (tlog.Record, error) {
+	m, err := module.EscapePath(path)
+	if err != nil {
+		return tlog.Record{}, err
+	}
+	v, err := module.EscapeVersion(version)
+	if err != nil {
+		return tlog.Record{}, err
+	}
+	w.metrics.lookup()
+	rec, err := w.Log.Lookup(ctx, m+"@"+v)
+	if err != nil {
+		return tlog.Record{}, err
+	}
+	// The proof ties the record to the log; that it answers the question is checked here.
+	if want := path + " " + version + " h1:"; !strings.HasPrefix(string(rec.Data), want) {
+		return tlog.Record{}, fmt.Errorf("log %s answered a lookup of %s %s with the record of something else (number %d)", w.Log.Name(), path, version, rec.ID)
+	}
+	return rec, nil
+}
+
+// newestHead returns the newest of the tree heads that cover what was found.
+func (w *watcher) newestHead(ctx context.Context, found []index.Found) (head tlog.TreeHead, err error) {
+	for _, f := range found {
+		if f.Record.Head.Size > head.Size {
+			head = f.Record.Head
+		}
+	}
+	if len(found) == 0 {
+		return w.Log.Update(ctx)
+	}
+	return head, nil
+}
+
+var _ Proxy = (*goproxy.Client)(nil)
+var _ Log = (*tlog.Client)(nil)
