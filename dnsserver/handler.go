@@ -41,6 +41,7 @@ type Client struct {
 type Options struct {
 	Logger  *slog.Logger
 	Answers int // answers kept in the cache; 0 is the default
+	Rate    RateConfig
 	Now     func() time.Time
 }
 
@@ -59,6 +60,7 @@ type Handler struct {
 
 	answers, denials *cache
 	cookies          atomic.Pointer[[]cookieSecret]
+	limit            *limiter
 
 	idle atomic.Int64 // idle limit of TCP connections, for the keepalive option
 	stat *stats
@@ -79,6 +81,7 @@ func NewHandler(cfg ZoneConfig, keys []*Key, idx index.Reader, opts Options) (*H
 	h := &Handler{
 		idx: idx, opts: opts, log: opts.Logger, now: opts.Now,
 		answers: newCache(opts.Answers), denials: newCache(opts.Answers / 4), stat: newStats(),
+		limit: newLimiter(opts.Rate, opts.Now()),
 	}
 	h.denials.seed = h.answers.seed // one hash for both
 	h.cookies.Store(newCookieSecrets())
@@ -219,10 +222,46 @@ func (h *Handler) respond(out, packet []byte, c Client, q *query, now time.Time,
 			return out, false
 		}
 	}
+	cookie := h.cookie(q, c, now)
 	n := len(out)
-	out = h.write(out, v, q, a, c, now)
+	if c.Transport == UDP && !cookie.valid {
+		switch h.limit.decide(c.Addr.Addr(), categoryOf(a), a.hash, now, q.id) {
+		case decideDrop:
+			st.limited.Add(1)
+			return out, true
+		case decideTruncate:
+			st.limited.Add(1)
+			out = h.appendTruncated(out, q)
+			st.count(c.Transport, q, out[n:], a)
+			return out, true
+		}
+	}
+	out = h.write(out, v, q, a, c, now, &cookie)
 	st.count(c.Transport, q, out[n:], a)
 	return out, true
+}
+
+// A cookieReply is the option that an answer carries, and whether the query's
+// was ours.
+type cookieReply struct {
+	valid bool
+	buf   [clientCookieLen + serverCookieLen]byte
+	n     int
+}
+
+func (h *Handler) cookie(q *query, c Client, now time.Time) (r cookieReply) {
+	if q.cookie == nil || q.version != 0 {
+		return r
+	}
+	secrets := *h.cookies.Load()
+	unix := uint32(now.Unix())
+	renew := true
+	if r.valid, renew = checkCookie(secrets, q.cookie, c.Addr.Addr(), unix); r.valid && !renew {
+		r.n = copy(r.buf[:], q.cookie)
+	} else {
+		r.n = len(appendCookie(r.buf[:0], &secrets[0], q.cookie, c.Addr.Addr(), unix))
+	}
+	return r
 }
 
 // find returns the answer to a question, from the cache or anew.
@@ -259,7 +298,7 @@ func (h *Handler) find(v *view, q *query, now time.Time, sign bool, st *stats) (
 }
 
 // write appends the message: header, question, records and OPT.
-func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now time.Time) []byte {
+func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now time.Time, cookie *cookieReply) []byte {
 	start := len(out)
 	limit := maxSize
 	if c.Transport == UDP {
@@ -269,9 +308,11 @@ func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now 
 		}
 	}
 	opt := ednsReply{ede: edeNone}
-	var cookie [clientCookieLen + serverCookieLen]byte
 	if q.edns {
-		opt = h.reply(v, q, a, c, now, cookie[:0])
+		opt = h.reply(v, q, a, c)
+		if cookie.n > 0 {
+			opt.cookie = cookie.buf[:cookie.n]
+		}
 	}
 	flags := uint16(flagQR) | q.flags&(opcodeMask|flagRD|flagCD) | uint16(a.rcode&0xf)
 	if a.aa {
@@ -324,29 +365,20 @@ func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now 
 // appendTruncated appends an answer that only says to ask again over TCP.
 func (h *Handler) appendTruncated(out []byte, q *query) []byte {
 	a := answer{aa: true, ede: edeNone, body: tooLong[:], extra: len(tooLong)}
-	return h.write(out, h.view.Load(), q, &a, Client{Transport: UDP}, time.Time{})
+	return h.write(out, h.view.Load(), q, &a, Client{Transport: UDP}, time.Time{}, &cookieReply{})
 }
 
 // tooLong is a body that never fits.
 var tooLong [maxSize]byte
 
 // reply makes the EDNS part of an answer.
-func (h *Handler) reply(v *view, q *query, a *answer, c Client, now time.Time, cookie []byte) ednsReply {
+func (h *Handler) reply(v *view, q *query, a *answer, c Client) ednsReply {
 	r := ednsReply{rcode: int(a.rcode), do: q.do, co: q.co, ede: a.ede, edeText: a.edeText, pad: c.Transport.encrypted() && q.padding}
 	if q.version != 0 {
 		return r
 	}
 	if q.nsid {
 		r.nsid = v.zone.cfg.NSID
-	}
-	if q.cookie != nil {
-		secrets := *h.cookies.Load()
-		unix := uint32(now.Unix())
-		if valid, renew := checkCookie(secrets, q.cookie, c.Addr.Addr(), unix); valid && !renew {
-			r.cookie = append(cookie, q.cookie...)
-		} else {
-			r.cookie = appendCookie(cookie, &secrets[0], q.cookie, c.Addr.Addr(), unix)
-		}
 	}
 	if q.keepalive && (c.Transport == TCP || c.Transport == TLS) {
 		r.keepalive = uint16(time.Duration(h.idle.Load()) / (100 * time.Millisecond))

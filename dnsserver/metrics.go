@@ -28,6 +28,7 @@ var (
 	descHits      = desc("cache_hits_total", "Answers that were taken from the cache.")
 	descTruncated = desc("truncated_total", "Answers that only said to ask again over TCP.")
 	descSigs      = desc("signatures_total", "Signatures made.")
+	descLimited   = desc("rate_limited_total", "Answers dropped or cut because of the rate limit.")
 	descOverload  = desc("sign_queue_full_total", "Queries sent to TCP because too many waited for a signature.")
 	descConns     = desc("connections", "Connections that are open.")
 	descRefused   = desc("connections_refused_total", "Connections closed at once because of a limit.")
@@ -39,7 +40,7 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descQueries, descTypes, descRcodes, descDropped, descHits, descTruncated, descSigs,
-		descOverload, descConns, descRefused, descSize, descAge, descStale, descKeys} {
+		descLimited, descOverload, descConns, descRefused, descSize, descAge, descStale, descKeys} {
 		ch <- d
 	}
 }
@@ -69,6 +70,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descHits, s.hits.Load())
 	counter(descTruncated, s.truncated.Load())
 	counter(descSigs, s.sigs.Load())
+	counter(descLimited, s.limited.Load())
 	counter(descOverload, s.overload.Load())
 	gauge(descConns, float64(s.openConns.Load()))
 	counter(descRefused, s.refusedConns.Load())

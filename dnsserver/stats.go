@@ -23,6 +23,7 @@ type stats struct {
 	dropped   atomic.Uint64 // packets that are no queries
 	hits      atomic.Uint64
 	truncated atomic.Uint64
+	limited   atomic.Uint64 // answers above the rate limit
 	sigs      atomic.Uint64
 	overload  atomic.Uint64 // queries turned away because too many waited for a signature
 

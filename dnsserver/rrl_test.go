@@ -1,0 +1,107 @@
+package dnsserver
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+func TestLimiter(t *testing.T) {
+	start := time.Now()
+	l := newLimiter(RateConfig{Answers: 10, Denials: 5, Slip: 2}, start)
+	addr := netip.MustParseAddr
+	type ask struct {
+		addr     string
+		cat      category
+		question uint64
+	}
+	// sent counts the answers of n that are sent, spread over a time.
+	sent := func(a ask, n int, from, over time.Duration) (ok, tc int) {
+		for i := range n {
+			switch l.decide(addr(a.addr), a.cat, a.question, start.Add(from+over*time.Duration(i)/time.Duration(n)), uint16(i)) {
+			case decideSend:
+				ok++
+			case decideTruncate:
+				tc++
+			}
+		}
+		return ok, tc
+	}
+	between := func(what string, got, low, high int) {
+		t.Helper()
+		if got < low || got > high {
+			t.Errorf("%s: %d; want %d to %d", what, got, low, high)
+		}
+	}
+	ok, tc := sent(ask{"192.0.2.1", catAnswer, 1}, 1000, 0, 0)
+	between("a burst", ok, 10, 12)
+	between("slip", tc, 480, 500)
+	ok, _ = sent(ask{"192.0.2.200", catAnswer, 1}, 100, 0, 0)
+	between("the same network", ok, 0, 0)
+	ok, _ = sent(ask{"192.0.3.1", catAnswer, 1}, 5, 0, 0)
+	between("another network", ok, 5, 5)
+	ok, _ = sent(ask{"192.0.2.1", catAnswer, 2}, 5, 0, 0)
+	between("another question", ok, 5, 5)
+	ok, _ = sent(ask{"192.0.2.1", catDenial, 2}, 50, 0, 0)
+	between("denials", ok, 5, 6)
+	ok, _ = sent(ask{"192.0.2.1", catDenial, 3}, 50, 0, 0)
+	between("denials of another name", ok, 0, 0)
+	ok, _ = sent(ask{"192.0.2.1", catError, 0}, 500, 0, 0)
+	between("no limit", ok, 500, 500)
+	ok, _ = sent(ask{"2001:db8:0:11::1", catAnswer, 1}, 100, 0, 0)
+	between("IPv6", ok, 10, 12)
+	ok, _ = sent(ask{"2001:db8:0:12::1", catAnswer, 1}, 100, 0, 0)
+	between("the same /56", ok, 0, 0)
+	ok, _ = sent(ask{"2001:db8:0:100::1", catAnswer, 1}, 5, 0, 0)
+	between("another /56", ok, 5, 5)
+	ok, _ = sent(ask{"192.0.2.1", catAnswer, 1}, 1000, 2*time.Second, 10*time.Second)
+	between("ten seconds later, over ten seconds", ok, 100, 112)
+}
+
+func TestRateLimit(t *testing.T) {
+	now := time.Now()
+	h, err := NewHandler(testConfig(), testKeys(t, "ecdsap256sha256"), testIndex(), Options{Answers: 64, Rate: RateConfig{Answers: 10, Slip: 2}, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flood := func(m *dns.Msg, c Client) (full, tc int) {
+		for i := range 200 {
+			m.Id = uint16(i)
+			packet, _ := m.Pack()
+			out, _ := h.Respond(nil, packet, c, true)
+			if len(out) == 0 {
+				continue
+			}
+			if r := judge(t, h, packet, out, c); r.Truncated {
+				tc++
+			} else {
+				full++
+			}
+		}
+		return full, tc
+	}
+	m := question(moxName, dns.TypeTXT, true)
+	opt := &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0102030405060708"}
+	m.IsEdns0().Option = append(m.IsEdns0().Option, opt)
+	packet, _ := m.Pack()
+	out, _ := h.Respond(nil, packet, client, true)
+	opt.Cookie = options(judge(t, h, packet, out, client))[dns.EDNS0COOKIE].(*dns.EDNS0_COOKIE).Cookie
+	if full, tc := flood(question(moxName, dns.TypeTXT, true), client); full > 12 || tc < 90 || tc > 100 {
+		t.Errorf("a flood: %d answers, %d truncated", full, tc)
+	}
+	if full, _ := flood(question(moxName, dns.TypeTXT, true), Client{client.Addr, TCP}); full != 200 {
+		t.Errorf("over TCP: %d answers", full)
+	}
+	if full, _ := flood(m, client); full != 200 {
+		t.Errorf("with a cookie: %d answers", full)
+	}
+	opt.Cookie = opt.Cookie[:46] + "00"
+	if full, _ := flood(m, client); full > 1 {
+		t.Errorf("with a forged cookie: %d answers", full)
+	}
+	if h.stat.limited.Load() == 0 {
+		t.Error("nothing was counted as limited")
+	}
+}
