@@ -19,6 +19,8 @@ upkeep status -config hello/upkeep.toml`,
 			checkCommand(),
 			getCommand(),
 			doctorCommand(),
+			passwdCommand(),
+			tokenCommand(),
 		},
 	}
 	p.Main()

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"example.org/upkeep/internal/cli"
+	"example.org/upkeep/supervisor"
+	"example.org/upkeep/web"
+	"example.org/upkeep/web/login"
+	"example.org/upkeep/web/servicepage"
+)
+
+// pageConfig makes the pages' settings of the configuration: who may use them
+// and where they are served.
+func pageConfig(cfg Config, log *slog.Logger) (servicepage.Config, web.Listen, error) {
+	w := cfg.Web
+	page := servicepage.Config{
+		Security: web.Security{Hosts: w.Hosts, HTTPS: w.Cert != "" || w.Plain, Log: log},
+		Builder:  cfg.Fetch.Builder, ReleaseNotes: w.ReleaseNotes, Version: w.PublicVersion, Log: log,
+	}
+	listen := web.Listen{Addr: w.Listen, Cert: w.Cert, Key: w.Key, Plain: w.Plain}
+	file := accessFile(cfg)
+	access, err := login.ReadAccess(file)
+	if err != nil {
+		return page, listen, err
+	}
+	if len(access.Users) > 0 || w.UserHeader != "" {
+		gate := login.Config{File: file, Header: w.UserHeader, Proxies: w.Proxies, HTTPS: page.Security.HTTPS, Program: "upkeep", Log: log}
+		if w.PublicVersion {
+			gate.Open = []string{"/version"}
+		}
+		if page.Login, err = login.New(gate); err != nil {
+			return page, listen, err
+		}
+		listen.Login = true
+	}
+	return page, listen, listen.Check()
+}
+
+// servePage serves the web page and the metrics until ctx ends.
+func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, engine supervisor.Controller, registry *prometheus.Registry, log *slog.Logger) error {
+	page, listen, err := pageConfig(cfg, log)
+	if err != nil {
+		return err
+	}
+	l, err := listen.Open()
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return cli.Hint(fmt.Errorf("another program listens on %s: %w", listen.Addr, err), "Choose another address with the key web.listen.")
+	}
+	if err != nil {
+		return err
+	}
+	page.Metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	srv := web.NewServer(servicepage.New(page, engine), log)
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
+	context.AfterFunc(ctx, func() { srv.Close() })
+	scheme := "http"
+	if listen.Cert != "" {
+		scheme = "https"
+	}
+	log.Info("web page", "address", scheme+"://"+l.Addr().String()+"/", "login", listen.Login)
+	wg.Go(func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("web page", "err", err)
+		}
+	})
+	return nil
+}
