@@ -37,6 +37,9 @@ func New(cfg Config, opt Options) (*Discoverer, error) {
 		return nil, err
 	}
 	zones := append([]Zone{{cfg.Zone, cfg.Sources, cfg.Anchor}}, cfg.Also...)
+	if cfg.Updates != "" {
+		zones = []Zone{{cfg.Updates, cfg.Sources, cfg.Anchor}}
+	}
 	have := map[string]bool{}
 	for _, z := range zones {
 		if err := d.addZone(z, have); err != nil {
@@ -113,13 +116,13 @@ func (d *Discoverer) addZone(z Zone, have map[string]bool) error {
 		if err != nil {
 			return fmt.Errorf("discovery: %w", err)
 		}
-		if t.scheme == "server" && anchors.Zone != zone && d.cfg.Trust == TrustDNSSEC {
+		if t.scheme == "server" && anchors.Zone != zone && d.cfg.Updates == "" && d.cfg.Trust == TrustDNSSEC {
 			return fmt.Errorf("discovery: source %q is a name server of %s itself, which cannot give the chain from %s: pin the zone's key with anchor, or ask a resolver", spec, zone, zoneName(anchors.Zone))
 		}
 		if d.cfg.Trust == TrustResolver && (t.scheme == "server" || t.encrypted() || t.scheme != "system" && !loopback(t.addr)) {
 			return fmt.Errorf("discovery: source %q: trust = %q believes only a resolver on loopback, over udp:// or tcp://", spec, TrustResolver)
 		}
-		s := &source{target: t, zone: zone, anchors: anchors, trust: d.cfg.Trust}
+		s := &source{target: t, zone: zone, updates: d.cfg.Updates != "", anchors: anchors, trust: d.cfg.Trust, cache: cache{d.cfg.Cache}}
 		if have[s.id()] {
 			return fmt.Errorf("discovery: source %q is named twice for %s; it would count twice", spec, zone)
 		}

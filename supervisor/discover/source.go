@@ -2,8 +2,11 @@ package discover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"go/version"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,10 +24,12 @@ func line(s string) string { return httpget.Line(s, 200) }
 // A source is one way to ask for one zone.
 type source struct {
 	target
-	zone    string
+	zone    string // or, with updates, a program's own domain
+	updates bool
 	anchors Anchors
 	trust   string
 	ex      exchanger
+	cache   cache
 
 	mu   sync.Mutex
 	keys *keySet // of the zone, while they hold
@@ -38,137 +43,224 @@ type evidence struct {
 	wire     []byte
 }
 
+// questions returns what is asked of the zone for a module: its own record,
+// then those of the toolchain and of the index, unless a program's own domain
+// is asked.
+func (s *source) questions(mod string) ([]question, error) {
+	if s.updates {
+		return []question{{name.Updates(s.zone), dns.TypeTXT}}, nil
+	}
+	qname, err := name.Module(mod, s.zone)
+	if err != nil {
+		return nil, fmt.Errorf("asking for module %s: %w", mod, err)
+	}
+	return []question{{qname, dns.TypeTXT}, {name.Toolchain(s.zone), dns.TypeTXT}, {name.Status(s.zone), dns.TypeTXT}}, nil
+}
+
+// top is the name down to which the chain of keys goes.
+func (s *source) top() string {
+	if s.updates {
+		return name.Updates(s.zone)
+	}
+	return s.zone
+}
+
 // ask asks for a module, the toolchain and the state of the index at once; when
 // the zone's keys are not at hand for those too.
 func (s *source) ask(ctx context.Context, mod string, now time.Time) (SourceAnswer, []evidence) {
-	a := SourceAnswer{Source: s.spec, Zone: s.zone}
-	qname, err := name.Module(mod, s.zone)
+	texts, err := s.questions(mod)
 	if err != nil {
-		a.Err = fmt.Errorf("asking for module %s: %w", mod, err)
-		return a, nil
+		return SourceAnswer{Source: s.spec, Zone: s.zone, Err: err}, nil
 	}
 	start := time.Now()
-	var ev []evidence
+	exchanges := 0
 	for attempt := 0; ; attempt++ {
-		var warm bool
-		warm, ev = s.try(ctx, mod, qname, now, &a)
-		// A zone that changed its keys looks bogus to keys kept from before.
-		if _, bogus := a.Err.(*BogusError); !bogus || !warm || attempt > 0 {
-			break
+		t := &attemptState{source: s, now: now, fresh: attempt > 0}
+		t.a = SourceAnswer{Source: s.spec, Zone: s.zone}
+		t.a.Err = t.run(ctx, mod, texts)
+		exchanges += t.a.Exchanges
+		var bogus *BogusError
+		if errors.As(t.a.Err, &bogus) {
+			s.forget()
+			// A zone that changed its keys looks bogus to what was kept from before.
+			if t.kept && attempt == 0 {
+				continue
+			}
 		}
-		a = SourceAnswer{Source: s.spec, Zone: s.zone, Exchanges: a.Exchanges}
+		t.a.Exchanges, t.a.RTT = exchanges, time.Since(start)
+		return t.a, t.ev
 	}
-	a.RTT = time.Since(start)
-	return a, ev
 }
 
-func (s *source) try(ctx context.Context, mod, qname string, now time.Time, a *SourceAnswer) (warm bool, ev []evidence) {
+func (s *source) forget() {
 	s.mu.Lock()
-	ks := s.keys
-	s.mu.Unlock()
-	if ks != nil && !now.Before(ks.until) {
-		ks = nil
+	defer s.mu.Unlock()
+	s.keys = nil
+}
+
+// attemptState is one attempt to get a validated answer.
+type attemptState struct {
+	*source
+	now   time.Time
+	fresh bool // nothing kept may be used
+	kept  bool // something kept was used
+	a     SourceAnswer
+	ev    []evidence
+	got   map[question]result
+}
+
+func (t *attemptState) run(ctx context.Context, mod string, texts []question) error {
+	ks := t.warm()
+	var chain []question
+	if ks == nil && t.trust == TrustDNSSEC {
+		chain = chainQuestions(t.anchors.Zone, t.top())
 	}
-	warm = ks != nil
-	texts := []question{{qname, dns.TypeTXT}, {name.Toolchain(s.zone), dns.TypeTXT}, {name.Status(s.zone), dns.TypeTXT}}
-	qs := texts
-	if !warm && s.trust == TrustDNSSEC {
-		qs = append(chainQuestions(s.anchors.Zone, s.zone), texts...)
+	t.fetch(ctx, mod, chain, texts)
+	if r := t.got[texts[0]]; r.msg != nil {
+		t.a.Server, t.a.Transport = r.server, r.via
 	}
-	got := s.batch(ctx, qs)
-	get := func(q question) (*dns.Msg, error) {
-		r := got[q]
-		if r.err != nil {
-			return nil, r.err
-		}
-		return r.msg, nil
-	}
-	for _, q := range qs {
-		r := got[q]
-		a.Exchanges += r.sent
-		if r.msg != nil && q == texts[0] {
-			a.Server, a.Transport = r.server, r.via
-		}
-	}
-	c := &checker{now: now}
-	if ks == nil && s.trust == TrustDNSSEC {
-		// Without an answer for the module the chain is of no use, and the
-		// name server's silence tells more than a missing key.
+	c := &checker{now: t.now}
+	if ks == nil && t.trust == TrustDNSSEC {
 		var err error
-		if ks, err = c.walk(s.anchors, s.zone, get); err != nil {
-			a.Err = err
-			return warm, nil
+		if ks, err = c.walk(t.anchors, t.top(), t.get); err != nil {
+			return err
 		}
-		s.mu.Lock()
-		s.keys = ks
-		s.mu.Unlock()
+		t.mu.Lock()
+		t.keys = ks
+		t.mu.Unlock()
 	}
-	read := func(q question) (text, error) {
-		msg, err := get(q)
-		if err != nil {
-			return text{}, err
-		}
-		var t text
-		if s.trust == TrustResolver {
-			if !loopback(got[q].server) {
-				return text{}, fmt.Errorf("trust = \"resolver\" believes only a resolver on loopback, not %s", got[q].server)
-			}
-			t, err = believe(msg, q.name, now)
-		} else {
-			t, err = c.txt(msg, q.name, ks)
-		}
-		if err == nil {
-			if wire, err := msg.Pack(); err == nil {
-				ev = append(ev, evidence{q, wire})
-			}
-		}
-		return t, err
+	found, nxdomain, err := t.read(c, ks, mod, texts)
+	if err != nil {
+		return err
 	}
-	defer func() {
-		if _, bogus := a.Err.(*BogusError); bogus {
-			s.mu.Lock()
-			s.keys = nil
-			s.mu.Unlock()
-		}
-	}()
-	until := now.Add(maxTTL)
-	a.uncached = true
-	var main text
-	for i, q := range texts {
-		t, err := read(q)
-		if err == nil && t.found {
-			switch i {
-			case 0:
-				a.Versions, err = versions(mod, t.txt)
-			case 1:
-				a.Toolchain, err = toolchains(t.txt)
-			case 2:
-				a.Status, err = status(t.txt)
-			}
-		}
-		if err != nil {
-			a.Err = err
-			return warm, ev
-		}
-		if t.found && t.ttl < t.origTTL || !t.found && s.recursive() {
-			a.uncached = false
-		}
-		until = earlier(until, t.until)
-		if i == 0 {
-			main = t
-		}
-	}
-	a.TTL = max(until.Sub(now), 0)
-	if s.trust == TrustResolver {
-		a.Proof = fmt.Sprintf("the resolver at %s says that it validated it (AD bit)", a.Server)
+	if t.trust == TrustResolver {
+		t.a.Proof = fmt.Sprintf("the resolver at %s says that it validated it (AD bit)", t.a.Server)
 	} else {
-		a.Chain = ks.chain
-		a.Proof = proof(ks.chain)
+		t.a.Chain, t.a.Proof = ks.chain, proof(ks.chain)
+		t.keep(mod, chain, texts)
 	}
-	if !main.found && main.nxdomain {
-		a.Err = &NotFoundError{mod, qname, s.spec, "a denial, " + a.Proof}
+	if !found && nxdomain {
+		return &NotFoundError{mod, texts[0].name, t.spec, "a denial, " + t.a.Proof}
 	}
-	return warm, ev
+	return nil
+}
+
+// warm returns the zone's keys when they are at hand and still hold.
+func (t *attemptState) warm() *keySet {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fresh || t.keys == nil || !t.now.Before(t.keys.until) {
+		return nil
+	}
+	t.kept = true
+	return t.keys
+}
+
+// fetch gets the answers from the shared folder, and the others from the
+// source, all at once.
+func (t *attemptState) fetch(ctx context.Context, mod string, chain, texts []question) {
+	t.got = map[question]result{}
+	if !t.fresh && t.trust == TrustDNSSEC {
+		kept := map[question]result{}
+		maps.Copy(kept, t.cache.load(t.now, t.id()))
+		maps.Copy(kept, t.cache.load(t.now, t.id(), mod))
+		for _, q := range slices.Concat(chain, texts) {
+			if r, ok := kept[q]; ok {
+				t.got[q], t.kept = r, true
+			}
+		}
+	}
+	var ask []question
+	for _, q := range slices.Concat(chain, texts) {
+		if _, ok := t.got[q]; !ok {
+			ask = append(ask, q)
+		}
+	}
+	for q, r := range t.batch(ctx, ask) {
+		t.got[q] = r
+		t.a.Exchanges += r.sent
+	}
+}
+
+// keep puts what was validated into the shared folder.
+func (t *attemptState) keep(mod string, chain, texts []question) {
+	part := func(qs []question) (map[question]result, bool) {
+		out, sent := map[question]result{}, false
+		for _, q := range qs {
+			out[q] = t.got[q]
+			sent = sent || t.got[q].sent > 0
+		}
+		return out, sent
+	}
+	// What was kept before has had its TTLs lowered by its age.
+	if m, sent := part(chain); sent {
+		t.cache.store(t.now, m, t.id())
+	}
+	if m, sent := part(texts); sent {
+		t.cache.store(t.now, m, t.id(), mod)
+	}
+}
+
+func (t *attemptState) get(q question) (*dns.Msg, error) {
+	r := t.got[q]
+	if r.err != nil {
+		return nil, r.err
+	}
+	return r.msg, nil
+}
+
+// read validates the texts and fills in the answer.
+func (t *attemptState) read(c *checker, ks *keySet, mod string, texts []question) (found, nxdomain bool, err error) {
+	until := t.now.Add(maxTTL)
+	t.a.uncached = true
+	for i, q := range texts {
+		txt, err := t.one(c, ks, q)
+		if err == nil && txt.found {
+			switch {
+			case i == 0 && t.updates:
+				t.a.Versions, err = ownVersion(mod, txt.txt)
+			case i == 0:
+				t.a.Versions, err = versions(mod, txt.txt)
+			case i == 1:
+				t.a.Toolchain, err = toolchains(txt.txt)
+			case i == 2:
+				t.a.Status, err = status(txt.txt)
+			}
+		}
+		if err != nil {
+			return false, false, err
+		}
+		if txt.found && txt.ttl < txt.origTTL || !txt.found && t.recursive() {
+			t.a.uncached = false
+		}
+		until = earlier(until, txt.until)
+		if i == 0 {
+			found, nxdomain = txt.found, txt.nxdomain
+		}
+	}
+	t.a.TTL = max(until.Sub(t.now), 0)
+	return found, nxdomain, nil
+}
+
+func (t *attemptState) one(c *checker, ks *keySet, q question) (txt text, err error) {
+	msg, err := t.get(q)
+	if err != nil {
+		return text{}, err
+	}
+	if t.trust == TrustResolver {
+		if server := t.got[q].server; !loopback(server) {
+			return text{}, fmt.Errorf("trust = \"resolver\" believes only a resolver on loopback, not %s", server)
+		}
+		txt, err = believe(msg, q.name, t.now)
+	} else {
+		txt, err = c.txt(msg, q.name, ks)
+	}
+	if err == nil {
+		if wire, err := msg.Pack(); err == nil {
+			t.ev = append(t.ev, evidence{q, wire})
+		}
+	}
+	return txt, err
 }
 
 type result struct {
@@ -205,12 +297,26 @@ func proof(chain []Link) string {
 	return fmt.Sprintf("validated with DNSSEC from %s: %s", chain[0].By, strings.Join(parts, " → "))
 }
 
+// ownVersion reads the record that a program's own domain has.
+func ownVersion(mod, txt string) ([]name.Entry, error) {
+	v, err := name.ParseUpdates(txt)
+	if err != nil {
+		return nil, &malformedError{fmt.Sprintf("the record is not of the format: %v", err)}
+	}
+	return checkVersions(mod, []name.Entry{{Version: v}})
+}
+
 // versions reads the record of a module.
 func versions(mod, txt string) ([]name.Entry, error) {
 	entries, err := name.ParseTXT(txt)
 	if err != nil {
 		return nil, &malformedError{fmt.Sprintf("the record of %s is not of the format: %v", mod, err)}
 	}
+	return checkVersions(mod, entries)
+}
+
+// checkVersions refuses a record that lists what it cannot.
+func checkVersions(mod string, entries []name.Entry) ([]name.Entry, error) {
 	for _, e := range entries {
 		// The format lists releases only: what a module path cannot have, and
 		// what the format excludes, is never handed on.

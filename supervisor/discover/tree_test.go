@@ -4,6 +4,8 @@ import (
 	"crypto"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -359,4 +361,29 @@ func (tr *tree) resolve(m *dns.Msg) {
 		}
 	}
 	best.answer(m)
+}
+
+type dnsRR = dns.RR
+
+func readFile(t testing.TB, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// writeFiles replaces all files of a folder by a text.
+func writeFiles(t testing.TB, dir, text string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) == 0 {
+		t.Fatal(entries, err)
+	}
+	for _, e := range entries {
+		if err := os.WriteFile(filepath.Join(dir, e.Name()), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
