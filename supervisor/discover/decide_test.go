@@ -214,13 +214,15 @@ func TestSharedCache(t *testing.T) {
 	ask(5) // the texts, and what the TLD says of a name that is no zone, are over
 	// Another user of the machine writes what it likes.
 	evil := newTree(t, defaultAlgs)
-	evil.publish(t, 200, now, "v6.6.6")
+	evil.publish(t, 200, now, "v1.6.6")
 	d := evil.discoverer(t, func(c *Config, o *Options) {
 		c.Cache, c.Sources = dir, []string{"tcp://" + evil.addr}
 		o.Now = func() time.Time { return now }
 	})
 	d.sources[0].spec = "tcp://" + tr.addr // writes under the honest source's name
-	d.Ask(t.Context(), hello)
+	if a, err := d.Ask(t.Context(), hello); err != nil || join(a.Versions) != "v1.6.6" {
+		t.Fatal(a.Versions, err)
+	}
 	now = now.Add(time.Second)
 	ask(10)
 	writeFiles(t, dir, "garbage")
