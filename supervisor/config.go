@@ -11,6 +11,7 @@ import (
 
 	"example.org/upkeep/internal/config"
 	"example.org/upkeep/supervisor/policy"
+	"example.org/upkeep/supervisor/process"
 	"example.org/upkeep/supervisor/schedule"
 )
 
@@ -112,6 +113,8 @@ type Config struct {
 	Process ProcessConfig
 	Health  HealthConfig
 	Hooks   HooksConfig
+
+	cred *process.Cred // of the service, found by findUser
 }
 
 // Defaults returns the tables as they are when the configuration is silent.

@@ -28,11 +28,11 @@
 //	state.prev       the one before
 //	history          one JSON object a line, append-only
 //	process          the service's process, to find it again after a crash
-//	log/, …          kept by supervisor/discover and supervisor/fetch
+//	discovery/, fetch/    kept by supervisor/discover and supervisor/fetch
 //
 // Beside the service's name, for example /srv/hello/hello:
 //
 //	hello            symlink to the binary in use
 //	hello-v1.0.1-go1.26.8       a binary; the last ones are kept
-//	hello-v1.0.2-go1.26.8.part-…  a download, not executable, removed at start
+//	hello-v1.0.2-go1.26.8.tmp-…   a download, not executable, removed at start
 package supervisor

@@ -16,3 +16,5 @@ func signalByName(name string) (syscall.Signal, bool) {
 	}
 	return 0, false
 }
+
+func umask(int) int { return 0 }

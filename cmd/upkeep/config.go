@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 
 	"example.org/upkeep/internal/config"
 	"example.org/upkeep/supervisor"
@@ -69,10 +70,12 @@ func (c *Config) resolve(file string) {
 	c.Fetch.Dir = filepath.Join(c.State, "fetch")
 }
 
-// engine returns the engine's part.
-func (c *Config) engine(file string) supervisor.Config {
+// engine returns the engine's part, with the service's arguments of the command line.
+func (c *Config) engine(file string, args []string) supervisor.Config {
+	service := c.Service
+	service.Args = append(slices.Clone(service.Args), args...)
 	return supervisor.Config{
 		State: c.State, File: file,
-		Service: c.Service, Updates: c.Updates, Process: c.Process, Health: c.Health, Hooks: c.Hooks,
+		Service: service, Updates: c.Updates, Process: c.Process, Health: c.Health, Hooks: c.Hooks,
 	}
 }

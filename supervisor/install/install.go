@@ -24,7 +24,7 @@ import (
 
 // Partial is what the name of a file that isn't verified yet contains behind
 // the name that it is going to have.
-const Partial = ".part-"
+const Partial = ".tmp-"
 
 // Place is where a service's binary lives.
 type Place struct {

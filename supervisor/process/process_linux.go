@@ -115,10 +115,10 @@ func markedProcesses(mark string) []int {
 // orphans returns the children that the service left behind and this process
 // adopted. What this process starts by itself is known, or is of its own
 // process group.
-func (r *OS) orphans() (running, ended []int) {
+func orphans() (running, ended []int) {
 	self, pgrp := os.Getpid(), syscall.Getpgrp()
 	for _, pid := range pids() {
-		if r.ours[pid] {
+		if ours.pids[pid] {
 			continue
 		}
 		s, err := procStat(pid)
@@ -135,9 +135,9 @@ func (r *OS) orphans() (running, ended []int) {
 
 // killOrphans kills what the service left behind and reports whether there was anything.
 func (r *OS) killOrphans() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	running, _ := r.orphans()
+	ours.Lock()
+	defer ours.Unlock()
+	running, _ := orphans()
 	for _, pid := range running {
 		killOne(pid)
 	}
@@ -156,9 +156,9 @@ func (r *OS) reap() {
 }
 
 func (r *OS) reapNow() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, ended := r.orphans()
+	ours.Lock()
+	defer ours.Unlock()
+	_, ended := orphans()
 	for _, pid := range ended {
 		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 	}

@@ -18,15 +18,21 @@ type OS struct {
 	dir string // state folder
 	log *slog.Logger
 
-	mu   sync.Mutex // held while a process is started and recorded
 	mark string
-	ours map[int]bool // processes that somebody waits for
 }
+
+// ours are the children that somebody waits for. Being a subreaper is a fact
+// of the whole process, and so is this. The lock is held while a child is
+// started, so that none is taken for an orphan before it is known.
+var ours = struct {
+	sync.Mutex
+	pids map[int]bool
+}{pids: map[int]bool{}}
 
 // NewOS returns a runner that keeps its record in the state folder. It makes
 // this process the subreaper of what the service leaves behind.
 func NewOS(stateDir string, log *slog.Logger) *OS {
-	r := &OS{dir: stateDir, log: log, mark: rand.Text(), ours: map[int]bool{}}
+	r := &OS{dir: stateDir, log: log, mark: rand.Text()}
 	if err := becomeSubreaper(); err != nil {
 		log.Warn("left-over children of the service can't be adopted", "err", err)
 	}
@@ -42,8 +48,8 @@ const markName = "UPKEEP_MARK"
 
 // Start runs a process.
 func (r *OS) Start(s Spec) (Process, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	ours.Lock()
+	defer ours.Unlock()
 	// Recorded before the start too: a kill in between leaves the mark to look for.
 	if err := r.write(record{Mark: r.mark}); err != nil {
 		r.log.Error("the service's process can't be recorded; if upkeep is killed, the service has to be ended by hand", "err", err)
@@ -85,7 +91,7 @@ func (r *OS) Start(s Spec) (Process, error) {
 		return nil, fmt.Errorf("starting the service: %w", err)
 	}
 	p.pid = p.proc.Pid
-	r.ours[p.pid] = true
+	ours.pids[p.pid] = true
 	if err := r.write(describe(p.pid, r.mark)); err != nil {
 		r.log.Error("the service's process can't be recorded; if upkeep is killed, the service has to be ended by hand", "err", err)
 	}
@@ -93,23 +99,23 @@ func (r *OS) Start(s Spec) (Process, error) {
 	return p, nil
 }
 
-// Guard runs start, which starts a child of its own (a hook), so that the
-// reaper takes it for nobody's; done tells that it was waited for.
-func (r *OS) Guard(start func() (pid int, err error)) (done func(), err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// guard runs start, which starts a child that somebody else waits for, so that
+// the reaper leaves it alone; done tells that it was waited for.
+func (r *OS) guard(start func() (pid int, err error)) (done func(), err error) {
+	ours.Lock()
+	defer ours.Unlock()
 	pid, err := start()
 	if err != nil {
 		return nil, err
 	}
-	r.ours[pid] = true
+	ours.pids[pid] = true
 	return func() { r.forget(pid) }, nil
 }
 
 func (r *OS) forget(pid int) {
-	r.mu.Lock()
-	delete(r.ours, pid)
-	r.mu.Unlock()
+	ours.Lock()
+	delete(ours.pids, pid)
+	ours.Unlock()
 	r.reapNow()
 }
 

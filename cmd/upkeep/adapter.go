@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/mod/semver"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/dnsserver/name"
+	"example.org/upkeep/supervisor"
+	"example.org/upkeep/supervisor/discover"
+	"example.org/upkeep/supervisor/fetch"
+	"example.org/upkeep/supervisor/policy"
+)
+
+// versions is discovery as the engine sees it.
+type versions struct {
+	d *discover.Discoverer
+	f *fetch.Fetcher
+}
+
+// dnsKind begins the kinds of verification errors that discovery finds.
+const dnsKind = "dns_"
+
+// verificationKinds are all kinds of verification errors, for metric labels.
+func verificationKinds() []string {
+	kinds := append([]string(nil), fetch.VerifyKinds...)
+	for _, k := range discover.BogusKinds {
+		kinds = append(kinds, dnsKind+k)
+	}
+	for k := range securityEvents {
+		kinds = append(kinds, dnsKind+k)
+	}
+	return kinds
+}
+
+// securityEvents are those events of discovery that mean that somebody lies or
+// something is broken. What is bogus comes with a kind of its own.
+var securityEvents = map[string]bool{
+	discover.EventInsecure: true, discover.EventStale: true, discover.EventConflict: true, discover.EventDisagree: true,
+	discover.EventVanished: true, discover.EventLower: true, discover.EventMalformed: true,
+}
+
+func (v *versions) Ask(ctx context.Context, module string) (supervisor.Known, error) {
+	a, err := v.d.Ask(ctx, module)
+	k := supervisor.Known{Source: a.Source, Proof: a.Proof, Releases: releases(a.Versions)}
+	for _, t := range a.Toolchain {
+		k.GoReleases = append(k.GoReleases, policy.GoRelease{Version: t.Version, Kind: t.Kind, Discovered: t.Time})
+	}
+	if a.Status != nil {
+		k.LogSize = a.Status.Size
+	}
+	for _, e := range a.Events {
+		if e.Kind == discover.EventBogus || e.Kind == discover.EventUnreachable {
+			continue // said below, or by the error
+		}
+		k.Events = append(k.Events, supervisor.Event{Kind: dnsKind + e.Kind, Security: securityEvents[e.Kind], Text: e.Text})
+	}
+	// One source of several may lie while the others are believed.
+	var inErr *discover.BogusError
+	for _, s := range a.Sources {
+		var bogus *discover.BogusError
+		if errors.As(s.Err, &bogus) && !(errors.As(err, &inErr) && inErr == bogus) {
+			k.Events = append(k.Events, supervisor.Event{Kind: dnsKind + bogus.Kind, Security: true, Text: s.Source + ": " + bogus.Reason})
+		}
+	}
+	if inErr == nil {
+		errors.As(err, &inErr)
+	}
+	if inErr != nil {
+		err = &supervisor.VerificationError{Kind: dnsKind + inErr.Kind, Err: err}
+	}
+	return k, err
+}
+
+func releases(entries []name.Entry) []policy.Release {
+	var list []policy.Release
+	for _, e := range entries {
+		list = append(list, policy.Release{Version: e.Version, Discovered: e.Time})
+	}
+	return list
+}
+
+// List returns the releases of a minor line that the module proxy lists. Only
+// the newest is looked up in the checksum database, since only that can be chosen.
+func (v *versions) List(ctx context.Context, module, line string) ([]policy.Release, error) {
+	if v.f == nil || v.f.Proxy() == nil {
+		return nil, errors.New("no module proxy is configured (fetch.proxy)")
+	}
+	all, err := v.f.Proxy().List(ctx, module)
+	if err != nil {
+		return nil, err
+	}
+	best := ""
+	for _, ver := range all {
+		if semver.MajorMinor(ver) == line && semver.Prerelease(ver) == "" && semver.Compare(ver, best) > 0 {
+			best = ver
+		}
+	}
+	if best == "" {
+		return nil, nil
+	}
+	if err := v.f.VerifyVersion(ctx, module, best); err != nil {
+		return nil, err
+	}
+	return []policy.Release{{Version: best}}, nil
+}
+
+// binaries is fetching as the engine sees it.
+type binaries struct{ f *fetch.Fetcher }
+
+func (b *binaries) Lookup(ctx context.Context, s spec.Spec, progress func(supervisor.Progress)) (supervisor.Binary, error) {
+	// First whether this is a version that everybody sees, then the build.
+	if err := b.f.VerifyVersion(ctx, s.Module, s.Version); err != nil {
+		return supervisor.Binary{}, verification(err)
+	}
+	progress(supervisor.Progress{Step: "looking up", Detail: "asking " + b.f.Builder()})
+	p, err := b.f.Lookup(ctx, s, func(p fetch.Progress) {
+		out := supervisor.Progress{Step: p.State, Detail: p.Text}
+		if p.State == "queued" {
+			out.Detail = fmt.Sprintf("position %d in the builder's queue", p.Position)
+		}
+		progress(out)
+	})
+	if err != nil {
+		return supervisor.Binary{}, verification(err)
+	}
+	return supervisor.Binary{Spec: s, Size: p.Record.Size, Sum: p.Record.Sum, Builder: b.f.Builder(), LogIndex: p.Index, LogSize: p.Head.Size, Proof: p}, nil
+}
+
+func (b *binaries) Download(ctx context.Context, bin supervisor.Binary, file string, progress func(supervisor.Progress)) error {
+	p, ok := bin.Proof.(fetch.Proof)
+	if !ok {
+		return errors.New("downloading: the record has no proof")
+	}
+	last := -1
+	err := b.f.Download(ctx, p, file, func(done, total int64) {
+		if percent := int(done * 100 / max(total, 1)); percent != last {
+			last = percent
+			progress(supervisor.Progress{Step: "downloading", Percent: percent, Detail: fmt.Sprintf("%d %% of %.1f MB", percent, float64(total)/1e6)})
+		}
+	})
+	return verification(err)
+}
+
+// verification translates the errors that the engine treats specially.
+func verification(err error) error {
+	var ve *fetch.VerifyError
+	if errors.As(err, &ve) {
+		return &supervisor.VerificationError{Kind: ve.Kind, Err: err}
+	}
+	var be *fetch.BuildError
+	if errors.As(err, &be) && be.Permanent {
+		return &supervisor.PermanentError{Err: err}
+	}
+	return err
+}

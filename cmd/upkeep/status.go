@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"example.org/upkeep/internal/cli"
+	"example.org/upkeep/supervisor"
+)
+
+func statusCommand() *cli.Command {
+	var f controlFlags
+	var verbose bool
+	return &cli.Command{
+		Name: "status", Short: "say in one line what runs and what comes next",
+		Long: `The exit status serves a monitoring check: 0 up to date, 1 an update is pending or
+under way, 2 failing or not running.`,
+		Example: "upkeep status -config /srv/hello/upkeep.toml",
+		Flags: func(fs *flag.FlagSet) {
+			f.addJSON(fs)
+			fs.BoolVar(&verbose, "v", false, "say more than one line")
+		},
+		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("status takes no arguments")
+			}
+			c, err := f.client()
+			if err != nil {
+				return &cli.ExitError{Code: 2, Err: err}
+			}
+			s, err := c.Status(ctx)
+			if err != nil {
+				return &cli.ExitError{Code: 2, Err: notRunning(err)}
+			}
+			switch {
+			case f.json:
+				err = printJSON(s)
+			case verbose:
+				printStatus(os.Stdout, s)
+			default:
+				fmt.Println(statusLine(s))
+			}
+			if err == nil && s.ExitCode() != 0 {
+				err = &cli.ExitError{Code: s.ExitCode()}
+			}
+			return err
+		},
+	}
+}
+
+// statusLine fits a terminal's line when versions and reasons are not overlong.
+func statusLine(s supervisor.Status) string {
+	line := fmt.Sprintf("%s %s (%s): %s", s.Service.Name, s.Service.Version, s.Service.GoVersion, s.Summary)
+	const width = 200 // longer reasons are cut; -v has them whole
+	if r := []rune(line); len(r) > width {
+		line = string(r[:width-1]) + "…"
+	}
+	return line
+}
+
+func printStatus(w io.Writer, s supervisor.Status) {
+	fmt.Fprintln(w, statusLine(s))
+	sv := s.Service
+	if sv.Running {
+		fmt.Fprintf(w, "service     process %d, started %s\n", sv.Pid, ago(s.Now, sv.Started))
+	} else {
+		fmt.Fprintln(w, "service     does not run")
+	}
+	if sv.Warning != "" {
+		fmt.Fprintf(w, "            %s\n", sv.Warning)
+	}
+	fmt.Fprintf(w, "binary      %s %s\n", sv.Binary, sv.Sum)
+	if sv.Health.Configured {
+		fmt.Fprintf(w, "health      %s (%s)\n", sv.Health.Detail, ago(s.Now, sv.Health.Checked))
+	}
+	fmt.Fprintf(w, "knowledge   %s from %s, %s\n", ago(s.Now, s.Knowledge.Fresh), s.Knowledge.Source, s.Knowledge.Proof)
+	if s.Knowledge.Error != "" {
+		fmt.Fprintf(w, "            %s\n", s.Knowledge.Error)
+	}
+	if u := s.Update; u != nil {
+		fmt.Fprintf(w, "update      to %s: %s %s\n", u.To, u.Step, u.Detail)
+	}
+	if r := s.LastResult; r != nil {
+		fmt.Fprintf(w, "last        %s of %s, %s %s\n", r.Result, r.To, ago(s.Now, r.Ended), r.Reason)
+	}
+	for i, e := range s.Events {
+		if i == 5 {
+			break
+		}
+		fmt.Fprintf(w, "event       %s, %d times, last %s: %s\n", e.Kind, e.Count, ago(s.Now, e.Time), e.Text)
+	}
+}

@@ -1,0 +1,135 @@
+package supervisor
+
+import (
+	"context"
+	"debug/buildinfo"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/supervisor/policy"
+	"example.org/upkeep/supervisor/process"
+	"example.org/upkeep/supervisor/state"
+)
+
+// Known is what discovery found out. All of it is verified.
+type Known struct {
+	Releases   []policy.Release
+	GoReleases []policy.GoRelease
+	Source     string
+	Proof      string
+	LogSize    int64
+	Events     []Event // what somebody should look at; their time may be missing
+}
+
+// Versions learns of new versions.
+type Versions interface {
+	// Ask returns a [*VerificationError] when somebody lies. What is returned
+	// beside an error is verified but may be less than everything.
+	Ask(ctx context.Context, module string) (Known, error)
+	// List returns all released versions of the module, verified one by one as
+	// far as needed: those of one minor line.
+	List(ctx context.Context, module, majorMinor string) ([]policy.Release, error)
+}
+
+// Binary is a verified record of a build.
+type Binary struct {
+	Spec     spec.Spec
+	Size     int64
+	Sum      string
+	Builder  string
+	LogIndex int64
+	LogSize  int64
+	Proof    any // for [Binaries] only
+}
+
+// Progress is a step of obtaining a binary.
+type Progress struct {
+	Step    string // "queued", "building", "downloading", "verifying"
+	Detail  string
+	Percent int
+}
+
+// Binaries obtains verified binaries.
+type Binaries interface {
+	// Lookup has the binary built if needed and returns its verified record.
+	Lookup(ctx context.Context, s spec.Spec, progress func(Progress)) (Binary, error)
+	// Download writes the verified binary under a name; nothing is under that
+	// name before it is verified.
+	Download(ctx context.Context, b Binary, file string, progress func(Progress)) error
+}
+
+// A VerificationError says that somebody lies or something is broken. It
+// becomes a security event and a metric.
+type VerificationError struct {
+	Kind string
+	Err  error
+}
+
+func (e *VerificationError) Error() string { return e.Err.Error() }
+func (e *VerificationError) Unwrap() error { return e.Err }
+
+// A PermanentError is one that the same request gets again, such as a version
+// that doesn't compile.
+type PermanentError struct{ Err error }
+
+func (e *PermanentError) Error() string { return e.Err.Error() }
+func (e *PermanentError) Unwrap() error { return e.Err }
+
+// Commands runs hooks and health commands.
+type Commands func(ctx context.Context, argv, env []string, timeout time.Duration) (code int, output string, err error)
+
+// Deps are the engine's ways to the outside.
+type Deps struct {
+	Versions Versions
+	Binaries Binaries
+	Runner   process.Runner
+	Checker  Checker  // nil = as configured
+	Commands Commands // nil = hooks aren't run
+	Output   *process.Output
+	Inspect  func(file string) (Info, error) // nil = the build information
+	Disk     state.Disk                      // nil = the real one
+	Now      func() time.Time                // nil = time.Now
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
+	Kinds    []string // of verification errors
+	Self     SelfStatus
+	// UpdatesErr says what is wrong with the configuration of updates: the
+	// service runs, updates are paused.
+	UpdatesErr error
+	// Reload reads the configuration again.
+	Reload func() (Config, error)
+}
+
+// Info is what a binary says of itself.
+type Info struct {
+	Spec spec.Spec
+}
+
+// Pair returns its versions.
+func (i Info) Pair() Pair { return Pair{i.Spec.Version, i.Spec.GoVersion} }
+
+// Inspect reads the build information of a Go binary.
+func Inspect(file string) (Info, error) {
+	bi, err := buildinfo.ReadFile(file)
+	if err != nil {
+		return Info{}, fmt.Errorf("%s holds no Go build information, so its version can't be known: %w", file, err)
+	}
+	// "go1.26.8 X:experiment": what stands behind the version isn't part of it.
+	goVersion, _, _ := strings.Cut(bi.GoVersion, " ")
+	s := spec.Spec{Module: bi.Main.Path, Version: bi.Main.Version, GoVersion: goVersion}
+	s.Dir = strings.TrimPrefix(strings.TrimPrefix(bi.Path, bi.Main.Path), "/")
+	for _, kv := range bi.Settings {
+		switch kv.Key {
+		case "GOOS":
+			s.GOOS = kv.Value
+		case "GOARCH":
+			s.GOARCH = kv.Value
+		}
+	}
+	return Info{s}, nil
+}

@@ -1,0 +1,118 @@
+package supervisor
+
+import (
+	"time"
+
+	"example.org/upkeep/supervisor/policy"
+)
+
+// document is what the state file holds.
+type document struct {
+	Seed      string               `json:"seed"` // of this installation's place in the jitter
+	Update    *update              `json:"update,omitempty"`
+	Installed []installed          `json:"installed,omitempty"`
+	Paused    bool                 `json:"paused,omitempty"`
+	PausedBy  string               `json:"paused_by,omitempty"`
+	PausedWhy string               `json:"paused_reason,omitempty"`
+	Hold      bool                 `json:"hold,omitempty"`
+	HoldBy    string               `json:"hold_by,omitempty"`
+	Pin       *Pair                `json:"pin,omitempty"`
+	Skips     []Skip               `json:"skips,omitempty"`
+	FirstSeen map[string]time.Time `json:"first_seen,omitempty"`
+	Failures  map[string]failure   `json:"failures,omitempty"`
+	Events    []Event              `json:"events,omitempty"`
+	Last      *Result              `json:"last_result,omitempty"`
+	Known     *known               `json:"known,omitempty"`
+}
+
+// known is the last good answer of discovery, so that status and decisions
+// have something to go by after a start without network.
+type known struct {
+	Module     string             `json:"module"`
+	Releases   []policy.Release   `json:"releases"`
+	GoReleases []policy.GoRelease `json:"go_releases"`
+	Source     string             `json:"source"`
+	Proof      string             `json:"proof"`
+	LogSize    int64              `json:"log_size"`
+	At         time.Time          `json:"at"`
+}
+
+// update is the journal of an update: all that is needed to finish or undo it.
+type update struct {
+	ID        string    `json:"id"`
+	Kind      string    `json:"kind"` // update or rollback
+	Step      string    `json:"step"` // patch, minor, …
+	From      Pair      `json:"from"`
+	To        Pair      `json:"to"`
+	FromFile  string    `json:"from_file,omitempty"`
+	ToFile    string    `json:"to_file,omitempty"`
+	FromSum   string    `json:"from_sum,omitempty"`
+	ToSum     string    `json:"to_sum,omitempty"`
+	Size      int64     `json:"size,omitempty"`
+	Builder   string    `json:"builder,omitempty"`
+	LogIndex  int64     `json:"log_index,omitempty"`
+	LogSize   int64     `json:"log_size,omitempty"`
+	By        string    `json:"by"`
+	Asked     bool      `json:"asked"` // by a person
+	State     State     `json:"state"`
+	When      time.Time `json:"when,omitzero"`
+	Started   time.Time `json:"started,omitzero"`
+	Reason    string    `json:"reason,omitempty"`   // why it is rolled back
+	Blame     bool      `json:"blame,omitempty"`    // the new version is at fault
+	Stopped   time.Time `json:"stopped,omitzero"`   // the old process
+	Running   time.Time `json:"running,omitzero"`   // the new process
+	StepFrom  time.Time `json:"step_from,omitzero"` //
+	Deadline  time.Time `json:"-"`
+	refused   bool
+	StepsDone []Step `json:"steps,omitempty"`
+}
+
+// installed is a binary beside the service's name.
+type installed struct {
+	Pair
+	File     string    `json:"file"`
+	Sum      string    `json:"sum"`
+	Size     int64     `json:"size"`
+	Builder  string    `json:"builder,omitempty"`
+	LogIndex int64     `json:"log_index,omitempty"`
+	LogSize  int64     `json:"log_size,omitempty"`
+	Since    time.Time `json:"since"`
+}
+
+// failure is remembered for as long as its wait.
+type failure struct {
+	Count int       `json:"count"`
+	Until time.Time `json:"until"`
+	Text  string    `json:"text"`
+}
+
+func (d *document) binary(file string) *installed {
+	for i := range d.Installed {
+		if d.Installed[i].File == file {
+			return &d.Installed[i]
+		}
+	}
+	return nil
+}
+
+func (d *document) remember(b installed) {
+	if old := d.binary(b.File); old != nil {
+		*old = b
+		return
+	}
+	d.Installed = append(d.Installed, b)
+}
+
+func (d *document) skipped(p Pair) bool {
+	for _, s := range d.Skips {
+		if s.Pair == p {
+			return true
+		}
+	}
+	return false
+}
+
+// policyPair and pairOf translate between the page's type and the policy's.
+func (p Pair) policy() policy.Pair { return policy.Pair{Version: p.Version, GoVersion: p.GoVersion} }
+
+func pairOf(p policy.Pair) Pair { return Pair{p.Version, p.GoVersion} }

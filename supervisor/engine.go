@@ -1,0 +1,529 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.org/upkeep/internal/durable"
+	"example.org/upkeep/supervisor/install"
+	"example.org/upkeep/supervisor/policy"
+	"example.org/upkeep/supervisor/process"
+	"example.org/upkeep/supervisor/schedule"
+	"example.org/upkeep/supervisor/state"
+)
+
+// ErrRunning is returned by [New] when another supervisor uses the state folder.
+var ErrRunning = errors.New("another upkeep runs with this state folder")
+
+// Engine supervises one service. All its fields below msgs belong to the
+// goroutine of [Engine.Run]; everything else reaches them through [Engine.do].
+type Engine struct {
+	cfg     atomic.Pointer[Config] // never changed, only replaced
+	deps    Deps
+	log     *slog.Logger
+	lock    *durable.Locked
+	file    state.File[document]
+	hist    state.History[Result]
+	metrics *metrics
+	place   install.Place
+
+	msgs  chan func()
+	began chan struct{} // closed when the service was started
+	ended chan struct{} // closed when Run has returned
+	kick  chan struct{} // discovery: ask now
+
+	subsMu sync.Mutex
+	subs   map[chan struct{}]bool
+
+	doc       document
+	stateErr  error     // the state folder can't be used
+	dirty     bool      // doc has changes that aren't on disk
+	saved     time.Time // last successful save
+	info      Info
+	infoErr   error
+	current   string // file that runs or is to run
+	sum       string // of it, "" until computed
+	proc      process.Process
+	lastExit  string
+	health    Health
+	restarts  int
+	crashes   int // in a row
+	listed    map[string][]policy.Release
+	decision  policy.Decision
+	windows   *schedule.Windows
+	knowledge Knowledge
+	history   []Result // newest first
+	updateLog []string
+	progress  Progress
+	work      *work // the state's work under way
+	planTimer *time.Timer
+	saveTimer *time.Timer
+	stopping  bool            // the supervisor is to end
+	exit      chan int        // the status to end with
+	killCtx   context.Context // ends when the service is to be killed without grace
+	kill      context.CancelFunc
+}
+
+// work is the work of one state, done in a goroutine of its own.
+type work struct {
+	cancel context.CancelFunc
+	done   bool
+	// then is what to do when it has ended after being overtaken by an event.
+	then func()
+}
+
+// outcome is how a state's work ended.
+type outcome struct {
+	event  event
+	reason string
+	err    error
+	apply  func() // done in any case, also when the work was overtaken
+}
+
+// New takes the state folder and reads what is in it. It fails only when
+// another supervisor has the folder or the configuration doesn't tell how to
+// start the service.
+func New(cfg Config, deps Deps) (*Engine, error) {
+	if err := cfg.CheckStart(); err != nil {
+		return nil, err
+	}
+	if err := cfg.findUser(); err != nil {
+		return nil, err
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	if deps.Inspect == nil {
+		deps.Inspect = Inspect
+	}
+	if deps.Disk == nil {
+		deps.Disk = state.RealDisk{}
+	}
+	e := &Engine{
+		deps: deps, log: deps.Log,
+		file:   state.File[document]{Name: filepath.Join(cfg.State, "state"), Disk: deps.Disk},
+		hist:   state.History[Result]{Name: filepath.Join(cfg.State, "history")},
+		place:  install.At(cfg.Service.Path),
+		msgs:   make(chan func(), 16),
+		began:  make(chan struct{}),
+		ended:  make(chan struct{}),
+		kick:   make(chan struct{}, 1),
+		subs:   map[chan struct{}]bool{},
+		listed: map[string][]policy.Release{},
+		exit:   make(chan int, 1),
+	}
+	e.killCtx, e.kill = context.WithCancel(context.Background())
+	e.deps.Self.Started = deps.Now()
+	e.deps.Self.Pid = os.Getpid()
+	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+		e.stateErr = fmt.Errorf("making the state folder: %w", err)
+	}
+	lock, err := durable.Lock(filepath.Join(cfg.State, "lock"))
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, fmt.Errorf("%w: %s is in use; one upkeep supervises one service, with a state folder of its own", ErrRunning, cfg.State)
+	}
+	if err != nil && e.stateErr == nil {
+		e.stateErr = err
+	}
+	e.lock = lock
+	e.metrics = newMetrics(deps.Metrics, deps.Kinds)
+	e.useConfig(cfg)
+	return e, nil
+}
+
+// useConfig takes what depends on the configuration alone.
+func (e *Engine) useConfig(cfg Config) {
+	e.cfg.Store(&cfg)
+	w, err := schedule.ParseWindows(cfg.Updates.Windows, cfg.Updates.Timezone)
+	if err != nil {
+		w = nil // said by CheckUpdates, and then nothing is installed by itself
+	}
+	e.windows = w
+	e.health.Configured = e.checker().Configured()
+}
+
+func (e *Engine) conf() *Config { return e.cfg.Load() }
+
+func (e *Engine) checker() Checker {
+	if e.deps.Checker != nil {
+		return e.deps.Checker
+	}
+	return newHealth(e.conf().Health, e.deps.Commands)
+}
+
+// Run supervises until the service ends by itself or ctx does, and returns the
+// exit status to end with.
+func (e *Engine) Run(ctx context.Context) (status int, err error) {
+	defer close(e.ended)
+	if e.lock != nil {
+		defer func() { err = errors.Join(err, e.lock.Unlock()) }()
+	}
+	e.load()
+	if said, err := e.deps.Runner.Recover(); err != nil {
+		e.addEvent(Event{Kind: "left_over", Text: err.Error()})
+	} else if said != "" {
+		e.log.Warn(said)
+	}
+	// The service first; everything else can wait until it runs.
+	if err := e.begin(); err != nil {
+		return 1, err
+	}
+	close(e.began)
+	if err := e.place.Clean(); err != nil {
+		e.log.Warn("left-over files stay", "err", err)
+	}
+	bg, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { e.poll(bg) })
+
+	stop := ctx.Done()
+	for {
+		select {
+		case f := <-e.msgs:
+			f()
+		case <-stop:
+			stop = nil
+			e.stop()
+		case status := <-e.exit:
+			return status, nil
+		}
+	}
+}
+
+// WaitStarted returns true when the service was started, false when ctx or the
+// engine ended before.
+func (e *Engine) WaitStarted(ctx context.Context) bool {
+	select {
+	case <-e.began:
+		return true
+	case <-e.ended:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// begin starts the service, first undoing an update that was under way.
+func (e *Engine) begin() error {
+	e.look()
+	u := e.doc.Update
+	if u != nil && u.State.touched() {
+		e.log.Warn("undoing an update that was interrupted", "from", u.From.String(), "to", u.To.String(), "state", u.State)
+		e.event(evRecover, fmt.Sprintf("upkeep ended while the update was in state %q", u.State))
+		return nil
+	}
+	if err := e.startCurrent(); err != nil {
+		return err
+	}
+	switch {
+	case u == nil:
+		e.replan()
+	default:
+		if u.State == StateCommitted || u.State == StateRolledBack {
+			e.finishRecord(u)
+		}
+		e.event(evRecover, "")
+	}
+	return nil
+}
+
+// load reads state and history. What is wrong with them stops updates.
+func (e *Engine) load() {
+	doc, found, err := e.file.Load()
+	var damaged *state.DamagedError
+	switch {
+	case errors.As(err, &damaged):
+		e.log.Error(err.Error())
+		doc.Events = append(doc.Events, Event{Time: e.now(), First: e.now(), Count: 1, Kind: "state_damaged", Text: err.Error()})
+		if damaged.Used == "" {
+			// Skips and holds are lost: whatever they held back must not go by itself.
+			doc.Paused, doc.PausedBy, doc.PausedWhy = true, "upkeep", "the state was lost: look at what is to be held or skipped, then resume"
+		}
+	case err != nil:
+		e.log.Error("the state can't be read; updates are off", "err", err)
+		e.stateErr = err
+	}
+	e.doc = doc
+	if !found && err == nil && e.conf().Updates.Paused {
+		e.doc.Paused, e.doc.PausedBy = true, "configuration"
+	}
+	if e.doc.Seed == "" {
+		e.doc.Seed = rand.Text()
+		e.dirty = true
+	}
+	if e.doc.FirstSeen == nil {
+		e.doc.FirstSeen = map[string]time.Time{}
+	}
+	if e.doc.Failures == nil {
+		e.doc.Failures = map[string]failure{}
+	}
+	if e.history, err = e.hist.Last(maxHistory); err != nil {
+		e.log.Error(err.Error())
+	}
+	if k := e.doc.Known; k != nil {
+		e.knowledge = Knowledge{Source: k.Source, Proof: k.Proof, LogSize: k.LogSize, Fresh: k.At}
+	}
+}
+
+const maxHistory = 100
+
+// look finds out which binary the service's name stands for and what it is.
+func (e *Engine) look() {
+	file, _, err := e.place.Current()
+	if err != nil {
+		file = e.place.Path
+	}
+	e.use(file)
+}
+
+// use takes a file for the running binary.
+func (e *Engine) use(file string) {
+	e.current, e.sum = file, ""
+	e.info, e.infoErr = e.deps.Inspect(file)
+	if e.infoErr == nil {
+		// What the configuration says comes first: a binary from elsewhere may name itself differently.
+		if e.conf().Service.Module != "" && e.conf().Service.Module != e.info.Spec.Module {
+			e.infoErr = fmt.Errorf("the service's binary is of module %s and the configuration says %s", e.info.Spec.Module, e.conf().Service.Module)
+		}
+		if want := strings.Trim(e.conf().Service.Package, "/"); want != "" && want != e.info.Spec.Dir {
+			e.infoErr = fmt.Errorf("the service's binary is of package %q in its module and the configuration says %q", e.info.Spec.Dir, want)
+		}
+	}
+	e.info.Spec.Stripped = e.conf().Service.Stripped
+	if b := e.doc.binary(file); b != nil {
+		e.sum = b.Sum
+	}
+	e.metrics.service(e.info)
+}
+
+// running returns what runs, or is to run.
+func (e *Engine) running() Pair { return e.info.Pair() }
+
+func (e *Engine) now() time.Time { return e.deps.Now() }
+
+// do runs f on the engine's goroutine and waits for it.
+func (e *Engine) do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case e.msgs <- func() { f(); close(done) }:
+	case <-e.ended:
+		return errors.New("upkeep is ending")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-e.ended:
+		return errors.New("upkeep is ending")
+	}
+}
+
+// post is do for goroutines of the engine, which don't wait.
+func (e *Engine) post(f func()) {
+	select {
+	case e.msgs <- f:
+	case <-e.ended:
+	}
+}
+
+// event takes an event through the machine: the next state is journalled, then
+// its work begins.
+func (e *Engine) event(ev event, reason string) {
+	from := StateIdle
+	if e.doc.Update != nil {
+		from = e.doc.Update.State
+	}
+	to, err := next(from, ev)
+	if err != nil {
+		e.log.Error(err.Error()) // an error of this program: the state stays
+		return
+	}
+	if to == from && ev != evPlan && ev != evRecover {
+		return
+	}
+	u := e.doc.Update
+	if u == nil {
+		return // idle stays idle
+	}
+	now := e.now()
+	if reason != "" && (to == StateRollingBack || to == StateIdle) {
+		u.Reason = reason
+	}
+	if to != from {
+		if from != StateIdle && from != StateScheduled {
+			u.StepsDone = append(u.StepsDone, Step{State: from, Name: stepNames[from], Done: true, Took: now.Sub(u.StepFrom)})
+		}
+		u.StepFrom = now
+		e.progress = Progress{}
+		e.note(u, to, reason)
+	}
+	u.State = to
+	switch to {
+	case StateIdle:
+		e.leave(u, from, ev)
+	case StateCommitted:
+		e.commit(u)
+	case StateRolledBack:
+		e.rolledBack(u)
+	}
+	if err := e.save(); err != nil && !e.journalFailed(u, from, to, err) {
+		return
+	}
+	e.overtake(func() { e.enter(u, to) })
+	e.changed()
+}
+
+// overtake ends the work under way, then does what follows.
+func (e *Engine) overtake(then func()) {
+	w := e.work
+	if w == nil || w.done {
+		then()
+		return
+	}
+	w.then = then
+	w.cancel()
+}
+
+// start runs a state's work.
+func (e *Engine) start(f func(ctx context.Context) outcome) {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &work{cancel: cancel}
+	e.work = w
+	go func() {
+		out := f(ctx)
+		cancel()
+		e.post(func() {
+			w.done = true
+			if out.apply != nil {
+				out.apply()
+			}
+			if w.then != nil {
+				w.then()
+				return
+			}
+			if out.err != nil {
+				e.failed(out)
+				return
+			}
+			e.event(out.event, out.reason)
+		})
+	}()
+}
+
+// journalFailed decides what to do when the journal can't be written. It
+// reports whether to go on to the state all the same.
+func (e *Engine) journalFailed(u *update, from, to State, err error) bool {
+	if from.touched() || to == StateIdle || to == StateScheduled {
+		// Going on in memory is what a restart would do from the old journal
+		// too: it finds a state in which the service was touched and undoes it.
+		switch to {
+		case StateSwitching, StateStarting:
+			e.doc.Update.State = from
+			e.work = nil
+			e.event(evFail, "the journal can't be written: "+err.Error())
+			return false
+		case StateCommitted:
+			// The new version is good but that isn't on disk: stay in probation
+			// and try again, or a restart would roll it back.
+			u.State = from
+			time.AfterFunc(saveRetry, func() {
+				e.post(func() {
+					if e.doc.Update == u && u.State == StateProbation && e.proc != nil {
+						e.event(evDone, "")
+					}
+				})
+			})
+			return false
+		}
+		return true
+	}
+	// Nothing was touched: give up.
+	u.State = StateIdle
+	u.Reason = "the journal can't be written: " + err.Error()
+	e.leave(u, from, evFail)
+	e.overtake(func() { e.enter(u, StateIdle) })
+	e.changed()
+	return false
+}
+
+const saveRetry = 5 * time.Second
+
+// save writes the document. What can't be written is tried again later.
+func (e *Engine) save() error {
+	if e.lock == nil {
+		if e.stateErr == nil {
+			e.stateErr = errors.New("the state folder can't be used")
+		}
+		return e.stateErr
+	}
+	err := e.file.Save(e.doc)
+	if err == nil {
+		if e.stateErr != nil {
+			e.log.Info("the state folder can be written again")
+		}
+		e.stateErr, e.dirty, e.saved = nil, false, e.now()
+		e.metrics.stateOK.Set(1)
+		return nil
+	}
+	e.metrics.stateOK.Set(0)
+	if e.stateErr == nil {
+		e.log.Error("the state can't be written; updates are off until it can", "err", err)
+		e.addEvent(Event{Kind: "state_unwritable", Text: err.Error()})
+	}
+	e.stateErr, e.dirty = err, true
+	if e.saveTimer == nil {
+		e.saveTimer = time.AfterFunc(saveRetry, func() {
+			e.post(func() {
+				e.saveTimer = nil
+				if e.dirty && e.save() == nil {
+					e.replan()
+				}
+			})
+		})
+	}
+	return err
+}
+
+// addEvent keeps something that a person should know.
+func (e *Engine) addEvent(ev Event) {
+	now := e.now()
+	if ev.Security {
+		e.metrics.verification(ev.Kind)
+	}
+	e.log.Warn("event", "kind", ev.Kind, "security", ev.Security, "text", ev.Text)
+	for i, old := range e.doc.Events {
+		if old.Kind == ev.Kind && old.Text == ev.Text && old.Version == ev.Version {
+			old.Count++
+			old.Time = now
+			e.doc.Events = slices.Insert(slices.Delete(e.doc.Events, i, i+1), 0, old)
+			e.dirty = true
+			e.changed()
+			return
+		}
+	}
+	ev.Time, ev.First, ev.Count = now, now, 1
+	e.doc.Events = slices.Insert(e.doc.Events, 0, ev)
+	if len(e.doc.Events) > maxEvents {
+		e.doc.Events = e.doc.Events[:maxEvents]
+	}
+	e.dirty = true
+	e.changed()
+}
+
+const maxEvents = 50

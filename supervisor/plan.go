@@ -1,0 +1,284 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/mod/semver"
+
+	"example.org/upkeep/supervisor/policy"
+	"example.org/upkeep/supervisor/schedule"
+)
+
+// policyInput is what is known, for a decision.
+func (e *Engine) policyInput() policy.Input {
+	cfg := e.conf().Updates
+	in := policy.Input{
+		Now: e.now(), Running: e.running().policy(), Level: cfg.Policy, Toolchain: cfg.Toolchain,
+		Prerelease: cfg.Prerelease, Pseudo: cfg.Pseudo, Delay: cfg.Delay.D(), RestartDelay: cfg.RestartDelay, Hold: e.doc.Hold,
+	}
+	if e.doc.Pin != nil {
+		in.Pin = new(e.doc.Pin.policy())
+	}
+	for _, s := range e.doc.Skips {
+		in.Skips = append(in.Skips, policy.Skip{Version: s.Version, GoVersion: s.GoVersion, Why: s.Why})
+	}
+	k := e.doc.Known
+	if k == nil {
+		return in
+	}
+	have := map[string]bool{}
+	add := func(r policy.Release) {
+		if key := r.Path + "@" + r.Version; !have[key] {
+			have[key] = true
+			r.Discovered = e.discovered(key, r.Discovered)
+			in.Releases = append(in.Releases, r)
+		}
+	}
+	for _, r := range k.Releases {
+		add(r)
+	}
+	for _, r := range e.listed[semver.MajorMinor(in.Running.Version)] {
+		add(r)
+	}
+	for _, g := range k.GoReleases {
+		g.Discovered = e.discovered(g.Version, g.Discovered)
+		in.GoReleases = append(in.GoReleases, g)
+	}
+	return in
+}
+
+// discovered bounds what an index says of a version's age by when it was first
+// seen here: a missing time or one in the future must not last for ever.
+func (e *Engine) discovered(key string, said time.Time) time.Time {
+	seen, ok := e.doc.FirstSeen[key]
+	if !ok {
+		seen = e.now()
+		e.doc.FirstSeen[key] = seen
+		e.dirty = true
+	}
+	if said.IsZero() || said.After(seen) {
+		return seen
+	}
+	return said
+}
+
+// replanMax bounds the wait for a scheduled time, so that a clock that jumps
+// is noticed.
+const replanMax = 5 * time.Minute
+
+// replan decides anew what is installed when. It does nothing while an update
+// is under way; its end comes here again.
+func (e *Engine) replan() {
+	if e.planTimer != nil {
+		e.planTimer.Stop()
+		e.planTimer = nil
+	}
+	in := e.policyInput()
+	e.decision = policy.Decide(in)
+	e.metrics.plan(e.decision, e.doc)
+	defer e.changed()
+	u := e.doc.Update
+	if u != nil && u.State != StateScheduled && u.State != StateIdle {
+		return
+	}
+	if e.stopping {
+		return
+	}
+	c := e.decision.Candidate
+	if c == nil || e.automatic(c) != "" {
+		if u != nil {
+			e.event(evUnplan, "")
+		}
+		return
+	}
+	to := pairOf(c.Pair)
+	if u == nil || u.To != to || u.From != e.running() {
+		u = e.newUpdate(kindUpdate, c.Kind, to, "policy", false)
+		u.Started = in.Now // from when the jitter counts
+		e.doc.Update = u
+	}
+	w := e.when(c, u, in.Now)
+	switch {
+	case w.At.IsZero():
+		// Its windows never open; Status says so.
+	case !w.At.After(in.Now):
+		e.launch(u)
+		return
+	default:
+		e.planTimer = time.AfterFunc(min(w.At.Sub(in.Now), replanMax), func() { e.post(e.replan) })
+	}
+	// Minor changes of the time aren't worth a write.
+	if d := w.At.Sub(u.When); u.State == StateIdle || d > time.Minute || d < -time.Minute {
+		u.When = w.At
+		e.event(evPlan, "")
+	}
+	u.When = w.At
+	e.metrics.scheduled.Set(unixTime(u.When))
+}
+
+// automatic returns why a candidate doesn't go by itself, "" when it does.
+func (e *Engine) automatic(c *policy.Candidate) string {
+	switch {
+	case c.Manual:
+		return e.decision.Reason
+	case e.doc.Paused:
+		return "updates are paused"
+	case e.deps.UpdatesErr != nil:
+		return "updates are off: " + e.deps.UpdatesErr.Error()
+	case e.infoErr != nil:
+		return "updates are off: " + e.infoErr.Error()
+	case e.stateErr != nil:
+		return "updates are off: " + e.stateErr.Error()
+	}
+	return ""
+}
+
+func (e *Engine) when(c *policy.Candidate, u *update, now time.Time) schedule.When {
+	in := schedule.Input{
+		Now: now, NotBefore: c.NotBefore, Windows: e.windows, Jitter: e.conf().Updates.Jitter.D(),
+		Seed: e.doc.Seed + c.Version + c.GoVersion,
+	}
+	if f, ok := e.doc.Failures[pairOf(c.Pair).String()]; ok {
+		in.Retry = f.Until
+		// A clock that was set back must not make the wait longer than it is at most.
+		if limit := in.Now.Add(e.conf().Updates.BackoffMax.D()); in.Retry.After(limit) {
+			in.Retry = limit
+		}
+	}
+	if u != nil {
+		in.Spread = u.Started
+	}
+	return schedule.At(in)
+}
+
+// askTimeout bounds one round of discovery.
+const askTimeout = time.Minute
+
+// poll asks for new versions until ctx ends.
+func (e *Engine) poll(ctx context.Context) {
+	failures := 0
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-e.kick:
+		}
+		err := e.ask(ctx)
+		cfg := e.conf().Updates
+		pause := cfg.Interval.D()
+		if err != nil {
+			failures++
+			// Sooner than the interval, at first; never more often than it.
+			pause = min(pause, schedule.Backoff(failures, cfg.BackoffMin.D(), pause))
+		} else {
+			failures = 0
+		}
+		// Spread, so that many machines don't ask at the same moment for ever.
+		pause += time.Duration((rand.Float64() - 0.5) * 0.1 * float64(pause))
+		nextAsk := e.now().Add(pause)
+		e.post(func() { e.knowledge.NextAsk = nextAsk })
+		timer.Reset(pause)
+	}
+}
+
+var errNoModule = errors.New("the service's module is not known")
+
+// ask asks for new versions once.
+func (e *Engine) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var module, line string
+	var need bool
+	if err := e.do(ctx, func() {
+		module = e.info.Spec.Module
+		if module == "" {
+			module = e.conf().Service.Module
+		}
+		need, line = e.decision.NeedList, semver.MajorMinor(e.info.Spec.Version)
+	}); err != nil {
+		return err
+	}
+	if e.deps.Versions == nil || module == "" {
+		e.post(func() { e.learned(module, Known{}, errNoModule) })
+		return errNoModule
+	}
+	k, err := e.deps.Versions.Ask(ctx, module)
+	if e.ended != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return err
+	}
+	e.post(func() { e.learned(module, k, err) })
+	if err == nil && need {
+		list, errList := e.deps.Versions.List(ctx, module, line)
+		e.post(func() {
+			if errList != nil {
+				e.log.Warn("patches of the running line can't be listed", "line", line, "err", errList)
+				return
+			}
+			e.listed[line] = list
+			e.replan()
+		})
+	}
+	return err
+}
+
+// learned takes what discovery found.
+func (e *Engine) learned(module string, k Known, err error) {
+	now := e.now()
+	e.knowledge.Asked = now
+	for _, ev := range k.Events {
+		e.addEvent(ev)
+	}
+	if err != nil {
+		e.metrics.discoveryFailures.Inc()
+		if e.knowledge.Error != err.Error() {
+			e.log.Warn("versions can't be learned", "err", err)
+		}
+		e.knowledge.Error, e.knowledge.Unavailable = err.Error(), true
+		var verify *VerificationError
+		if errors.As(err, &verify) {
+			e.addEvent(Event{Kind: verify.Kind, Security: true, Text: err.Error()})
+		}
+		if k.Source == "" {
+			e.replan()
+			return
+		}
+	} else {
+		e.knowledge.Error, e.knowledge.Unavailable = "", false
+		e.knowledge.Fresh = now
+		e.metrics.discoverySuccess.Set(unixTime(now))
+	}
+	e.knowledge.Source, e.knowledge.Proof, e.knowledge.LogSize = k.Source, k.Proof, k.LogSize
+	e.metrics.logSize.Set(float64(k.LogSize))
+	e.doc.Known = &known{Module: module, Releases: k.Releases, GoReleases: k.GoReleases, Source: k.Source, Proof: k.Proof, LogSize: k.LogSize, At: now}
+	seen := len(e.doc.FirstSeen)
+	e.replan()
+	// First sightings are kept at once, since delays count from them; the rest can wait.
+	if len(e.doc.FirstSeen) != seen || e.dirty && now.Sub(e.saved) > time.Minute {
+		_ = e.save() // save reports
+	}
+}
+
+func unixTime(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+// waitWords says why a candidate isn't installed yet.
+func waitWords(c *policy.Candidate, w schedule.When) string {
+	switch {
+	case c.Wait != "":
+		return c.Wait
+	case w.Wait != "":
+		return fmt.Sprintf("it waits for %s", w.Wait)
+	}
+	return ""
+}

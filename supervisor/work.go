@@ -1,0 +1,338 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/httpget"
+	"example.org/upkeep/supervisor/install"
+	"example.org/upkeep/supervisor/process"
+)
+
+// enter begins the work of a state.
+func (e *Engine) enter(u *update, s State) {
+	c := *u // for the work, which has a goroutine of its own
+	switch s {
+	case StateIdle:
+		if e.stopping {
+			e.stopService()
+			return
+		}
+		e.replan()
+	case StateScheduled:
+		// replan has set the timer.
+	case StateFetching:
+		f := fetching{u: c, old: e.current, spec: e.specFor(c.To)}
+		if have := e.doc.binary(c.ToFile); have != nil && have.Pair == c.To {
+			f.have = new(*have)
+		}
+		e.start(func(ctx context.Context) outcome { return e.fetch(ctx, f) })
+	case StateVerified:
+		e.start(func(ctx context.Context) outcome { return e.before(ctx, c) })
+	case StateStopping:
+		proc := e.proc
+		e.start(func(context.Context) outcome { return e.stopOld(proc) })
+	case StateSwitching:
+		e.start(func(context.Context) outcome {
+			if err := e.place.Switch(c.ToFile); err != nil {
+				return outcome{event: evFail, reason: err.Error()}
+			}
+			return outcome{event: evDone}
+		})
+	case StateStarting:
+		e.start(func(context.Context) outcome { return e.startNew(c) })
+	case StateProbation:
+		proc, stopped := e.proc, u.Stopped
+		if !stopped.IsZero() && proc != nil {
+			e.metrics.downtime.Observe(max(0, proc.Started().Sub(stopped).Seconds()))
+		}
+		u.Deadline = e.now().Add(e.conf().Health.Probation.D())
+		checker, cfg := e.checker(), e.conf().Health
+		e.start(func(ctx context.Context) outcome { return e.probation(ctx, checker, cfg, proc) })
+	case StateCommitted:
+		e.record(e.result(u, ResultInstalled))
+		e.prune()
+		e.start(func(ctx context.Context) outcome {
+			e.hook(ctx, e.conf().Hooks.After, "after_update", c)
+			return outcome{event: evDone}
+		})
+	case StateRollingBack:
+		proc, start := e.proc, !e.stopping
+		e.start(func(context.Context) outcome { return e.rollBack(proc, c, start) })
+	case StateRolledBack:
+		e.record(e.result(u, ResultRolledBack))
+		e.start(func(ctx context.Context) outcome {
+			e.hook(ctx, e.conf().Hooks.Rollback, "on_rollback", c)
+			return outcome{event: evDone}
+		})
+	}
+}
+
+// fetching is what the work of StateFetching goes by.
+type fetching struct {
+	u    update
+	old  string     // binary in use
+	spec spec.Spec  // of the new one
+	have *installed // the new one, when it was installed before
+}
+
+// fetch obtains the binary, if it isn't at hand, and makes it ready to run.
+func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
+	u, have := f.u, f.have
+	fail := func(err error) outcome { return outcome{event: evFail, err: err} }
+	// The binary in use has to stay at hand under a name of its own.
+	kept, err := e.place.Keep(filepath.Base(e.fileFor(u.From)))
+	if err != nil {
+		return fail(err)
+	}
+	fromSum, fromSize, err := install.Sum(kept)
+	if err != nil {
+		return fail(err)
+	}
+	keep := func() {
+		e.doc.Update.FromFile, e.doc.Update.FromSum = kept, fromSum
+		if e.doc.binary(kept) == nil {
+			e.doc.remember(installed{Pair: u.From, File: kept, Sum: fromSum, Size: fromSize, Since: fileTime(kept)})
+		}
+	}
+	if have != nil && install.Check(have.File, have.Sum) == nil {
+		b := *have
+		return outcome{event: evDone, apply: func() {
+			keep()
+			n := e.doc.Update
+			n.ToSum, n.Size, n.Builder, n.LogIndex, n.LogSize = b.Sum, b.Size, b.Builder, b.LogIndex, b.LogSize
+		}}
+	}
+	if u.Kind == kindRollback {
+		return fail(fmt.Errorf("%s is no longer there as it was installed, so it can't be gone back to", u.ToFile))
+	}
+	say := func(p Progress) { e.post(func() { e.say(u.ID, p) }) }
+	b, err := e.deps.Binaries.Lookup(ctx, f.spec, say)
+	if err != nil {
+		return fail(err)
+	}
+	if err := e.place.Room(b.Size); err != nil {
+		return fail(err)
+	}
+	if err := e.deps.Binaries.Download(ctx, b, u.ToFile, say); err != nil {
+		return fail(err)
+	}
+	if err := install.LikeOld(u.ToFile, f.old); err != nil {
+		return fail(err)
+	}
+	return outcome{event: evDone, apply: func() {
+		keep()
+		n := e.doc.Update
+		n.ToSum, n.Size, n.Builder, n.LogIndex, n.LogSize = b.Sum, b.Size, b.Builder, b.LogIndex, b.LogSize
+		e.doc.remember(installed{Pair: u.To, File: u.ToFile, Sum: b.Sum, Size: b.Size,
+			Builder: b.Builder, LogIndex: b.LogIndex, LogSize: b.LogSize, Since: e.now()})
+		if install.Capabilities(f.old) {
+			e.addEvent(Event{Kind: "file_capabilities", Version: u.To.Version, Text: "the old binary has file capabilities, which the new one cannot inherit; " +
+				"use process.ambient_capabilities"})
+		}
+	}}
+}
+
+func fileTime(file string) time.Time {
+	fi, err := os.Stat(file)
+	if err != nil {
+		return time.Time{}
+	}
+	return fi.ModTime()
+}
+
+// specFor is the build of a version of the service for this machine.
+func (e *Engine) specFor(p Pair) spec.Spec {
+	s := e.info.Spec
+	s.Version, s.GoVersion, s.Stripped = p.Version, p.GoVersion, e.conf().Service.Stripped
+	return s
+}
+
+// fileFor is the name of a version's binary.
+func (e *Engine) fileFor(p Pair) string {
+	base := filepath.Base(e.conf().Service.Path)
+	exe := filepath.Ext(base)
+	if !strings.EqualFold(exe, ".exe") {
+		exe = ""
+	}
+	name := strings.TrimSuffix(base, exe) + "-" + p.Version + "-" + p.GoVersion
+	if e.conf().Service.Stripped {
+		name += "-stripped"
+	}
+	name = strings.Map(func(r rune) rune {
+		if r < 0x80 && (r == '.' || r == '-' || r == '+' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z') {
+			return r
+		}
+		return '_' // "(devel)"
+	}, name)
+	return e.place.File(name + exe)
+}
+
+// notNow is the exit status of a before-update hook that wants to be asked later.
+const notNow = 75 // EX_TEMPFAIL
+
+var errNotNow = errors.New("the before_update hook said not now")
+
+// before runs the hook that can still prevent the update.
+func (e *Engine) before(ctx context.Context, u update) outcome {
+	argv := e.conf().Hooks.Before
+	if len(argv) == 0 || e.deps.Commands == nil {
+		return outcome{event: evDone}
+	}
+	code, out, err := e.deps.Commands(ctx, argv, hookEnv("before_update", u), e.conf().Hooks.Timeout.D())
+	switch {
+	case err != nil:
+		return outcome{event: evFail, err: fmt.Errorf("before_update hook: %w", err)}
+	case code == notNow:
+		return outcome{event: evFail, err: errNotNow}
+	case code != 0:
+		return outcome{event: evFail, err: fmt.Errorf("before_update hook exited with status %d: %s", code, httpget.Line(out, 300))}
+	}
+	return outcome{event: evDone}
+}
+
+// hook runs a hook that can't prevent anything.
+func (e *Engine) hook(ctx context.Context, argv []string, name string, u update) {
+	if len(argv) == 0 || e.deps.Commands == nil {
+		return
+	}
+	code, out, err := e.deps.Commands(ctx, argv, hookEnv(name, u), e.conf().Hooks.Timeout.D())
+	if err == nil && code == 0 {
+		return
+	}
+	text := fmt.Sprintf("%s hook exited with status %d: %s", name, code, httpget.Line(out, 300))
+	if err != nil {
+		text = fmt.Sprintf("%s hook: %v", name, err)
+	}
+	e.post(func() { e.addEvent(Event{Kind: "hook_failed", Version: u.To.Version, Text: text}) })
+}
+
+func hookEnv(name string, u update) []string {
+	return []string{
+		"UPKEEP_HOOK=" + name, "UPKEEP_ID=" + u.ID, "UPKEEP_KIND=" + u.Kind, "UPKEEP_BY=" + u.By,
+		"UPKEEP_FROM_VERSION=" + u.From.Version, "UPKEEP_FROM_GO=" + u.From.GoVersion, "UPKEEP_FROM_FILE=" + u.FromFile,
+		"UPKEEP_TO_VERSION=" + u.To.Version, "UPKEEP_TO_GO=" + u.To.GoVersion, "UPKEEP_TO_FILE=" + u.ToFile,
+		"UPKEEP_SUM=" + u.ToSum, "UPKEEP_LOG_INDEX=" + strconv.FormatInt(u.LogIndex, 10), "UPKEEP_REASON=" + u.Reason,
+	}
+}
+
+// stopOld ends the old process. It isn't cancelled: an event that overtakes it
+// wants the process gone too.
+func (e *Engine) stopOld(proc process.Process) outcome {
+	out := outcome{event: evDone}
+	if proc == nil {
+		out.apply = func() { e.doc.Update.Stopped = e.now() }
+		return out
+	}
+	killed, err := proc.Stop(context.Background())
+	if err != nil {
+		return outcome{event: evFail, reason: err.Error()}
+	}
+	out.apply = func() {
+		e.proc = nil
+		e.doc.Update.Stopped = e.now()
+		if killed {
+			e.addEvent(Event{Kind: "killed", Version: e.doc.Update.From.Version,
+				Text: fmt.Sprintf("the service did not end within %v of the stop signal and was killed", e.conf().Process.Grace)})
+		}
+	}
+	return out
+}
+
+func (e *Engine) startNew(u update) outcome {
+	proc, err := e.deps.Runner.Start(e.processSpec(u.ToFile))
+	if err != nil {
+		return outcome{event: evFail, reason: err.Error(), apply: e.blame}
+	}
+	return outcome{event: evDone, apply: func() {
+		e.doc.Update.Running = proc.Started()
+		e.use(u.ToFile)
+		e.took(proc)
+	}}
+}
+
+// processSpec says how to run a binary.
+func (e *Engine) processSpec(file string) process.Spec {
+	sig, _ := signalByName(e.conf().Process.StopSignal)
+	s := process.Spec{
+		File: file, Name: e.conf().Service.Path, Args: e.conf().Service.Args,
+		Env: append(serviceEnv(os.Environ(), e.conf().Process.ClearEnv), e.conf().Process.Env...), Dir: e.conf().Process.Dir,
+		Stop: sig, Grace: e.conf().Process.Grace.D(), Cred: e.conf().cred,
+	}
+	if e.conf().Process.Output == "keep" {
+		s.Output = e.deps.Output
+	}
+	return s
+}
+
+// serviceEnv is the part of our own environment that the service gets. What
+// systemd tells its main process isn't meant for the service.
+func serviceEnv(env []string, clear bool) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		switch name {
+		case "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC", "JOURNAL_STREAM", "MAINPID", "UPKEEP_MARK":
+			return true
+		case "PATH", "HOME", "LANG", "TZ":
+			return false
+		}
+		return clear && !strings.HasPrefix(name, "LC_")
+	})
+}
+
+// rollBack puts the previous binary back in use and starts it. It isn't
+// cancelled. Its three steps are independent: a link that can't be put back
+// must not keep the old version from running.
+func (e *Engine) rollBack(proc process.Process, u update, start bool) outcome {
+	var errs []error
+	if proc != nil {
+		if _, err := proc.Stop(context.Background()); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := e.place.Switch(u.FromFile); err != nil {
+		errs = append(errs, err)
+	}
+	if !start {
+		return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func() { e.proc = nil; e.use(u.FromFile) }}
+	}
+	old, err := e.deps.Runner.Start(e.processSpec(u.FromFile))
+	if err != nil {
+		errs = append(errs, err)
+	}
+	return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func() {
+		e.proc = nil
+		e.use(u.FromFile)
+		if err != nil {
+			e.addEvent(Event{Kind: "service_down", Text: fmt.Sprintf("the previous version can't be started: %v", err)})
+			e.notStarted()
+			return
+		}
+		e.took(old)
+		if len(errs) > 0 {
+			e.addEvent(Event{Kind: "rollback_incomplete", Text: "the previous version runs, but: " + joined(errs)})
+		}
+	}}
+}
+
+func rolledBackEvent(errs []error) event {
+	if len(errs) > 0 {
+		return evFail
+	}
+	return evDone
+}
+
+func joined(errs []error) string {
+	if len(errs) == 0 {
+		return ""
+	}
+	return errors.Join(errs...).Error()
+}
