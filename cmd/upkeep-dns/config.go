@@ -6,10 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/internal/config"
 	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/tlog/index"
 )
 
 // A Config is the program's configuration file.
@@ -35,10 +38,11 @@ type Config struct {
 
 // LimitConfig bounds what askers can use.
 type LimitConfig struct {
-	Idle       config.Duration `toml:"tcp_idle" comment:"A TCP connection without a query is closed after this time."`
-	Conns      int             `toml:"tcp_connections" comment:"TCP connections in all."`
-	ConnsPerIP int             `toml:"tcp_connections_per_client" comment:"TCP connections of one IPv4 address or IPv6 /64."`
-	Answers    int             `toml:"answers" comment:"Answers and signatures kept in memory, about 1 kB for each."`
+	Idle       config.Duration      `toml:"tcp_idle" comment:"A TCP connection without a query is closed after this time."`
+	Conns      int                  `toml:"tcp_connections" comment:"TCP connections in all."`
+	ConnsPerIP int                  `toml:"tcp_connections_per_client" comment:"TCP connections of one IPv4 address or IPv6 /64."`
+	Rate       dnsserver.RateConfig `toml:"rate" comment:"Answers over UDP."`
+	Answers    int                  `toml:"answers" comment:"Answers and signatures kept in memory, about 1 kB for each."`
 }
 
 // LogConfig says which checksum database to follow, and how.
@@ -48,6 +52,7 @@ type LogConfig struct {
 	URL      string          `toml:"url" comment:"Where it answers. Empty is through the module proxy when that carries it, else https://<name>."`
 	Proxy    string          `toml:"proxy" comment:"Module proxies in the form of GOPROXY. Empty is what GOPROXY says, or 'go env'."`
 	Interval config.Duration `toml:"interval" comment:"Time between two polls; a little jitter is added."`
+	SeenTime bool            `toml:"seen_time" comment:"The time of a version is when this server saw it, not what the log's own contents tell.\nFor a small private log, when following; replicas will differ."`
 	Tiles    string          `toml:"tiles" comment:"Folder that keeps the log's tiles for a second index, when following; empty is none."`
 }
 
@@ -64,7 +69,7 @@ func defaultConfig() Config {
 		Keys:   "/var/lib/upkeep-dns/keys",
 		State:  "/var/lib/upkeep-dns",
 		Zone:   dnsserver.DefaultZoneConfig(),
-		Limits: LimitConfig{config.Duration(lc.Idle), lc.Conns, lc.ConnsPerIP, dnsserver.DefaultAnswers},
+		Limits: LimitConfig{config.Duration(lc.Idle), lc.Conns, lc.ConnsPerIP, dnsserver.DefaultRateConfig(), dnsserver.DefaultAnswers},
 		Log:    LogConfig{Mode: "follow", Interval: config.Duration(30 * time.Second)},
 		Watch:  WatchConfig{Modules: []string{}, Toolchain: true},
 	}
@@ -73,7 +78,7 @@ func defaultConfig() Config {
 	return c
 }
 
-const minInterval = 100 * time.Millisecond
+const minInterval = 200 * time.Millisecond
 
 func (c *Config) check() error {
 	if err := c.Zone.Check(); err != nil {
@@ -90,6 +95,9 @@ func (c *Config) check() error {
 	}
 	if c.Log.Interval.D() < minInterval {
 		return fmt.Errorf("log.interval: %s is less than %s", c.Log.Interval, minInterval)
+	}
+	if r := c.Limits.Rate; min(r.Answers, r.Denials, r.Errors, r.Slip) < 0 {
+		return errors.New("limits.rate: a negative number is no rate; 0 is no limit")
 	}
 	switch c.Log.Mode {
 	case "follow":
@@ -113,7 +121,17 @@ func (c *Config) check() error {
 	return nil
 }
 
-func (c *Config) indexFile() string { return filepath.Join(c.State, "index.db") }
+// indexFile is the file of the index. Each mode has its own, so that changing
+// the mode and changing back loses nothing.
+func (c *Config) indexFile() string { return filepath.Join(c.State, "index-"+c.Log.Mode+".db") }
+
+// kind is the kind of index that the mode makes.
+func (c *Config) kind() string {
+	if c.Log.Mode == "watch" {
+		return index.Watching
+	}
+	return index.Following
+}
 
 // fill completes what the configuration leaves to the environment.
 func (l *LogConfig) fill(ctx context.Context) (goproxy.SumDB, error) {
@@ -135,6 +153,11 @@ func (l *LogConfig) fill(ctx context.Context) (goproxy.SumDB, error) {
 	db, err := goproxy.ParseSumDB(l.Database)
 	if err != nil {
 		return db, fmt.Errorf("log.database: %w", err)
+	}
+	if l.Proxy != "" {
+		if _, err := goproxy.New(l.Proxy, http.DefaultClient); err != nil {
+			return db, fmt.Errorf("log.proxy: %w", err)
+		}
 	}
 	if l.URL != "" {
 		db.URL = strings.TrimSuffix(l.URL, "/")
@@ -163,6 +186,7 @@ func (f *configFlags) register(fs *flag.FlagSet, serve bool) {
 	str("zone", "the zone's `name`", func(c *Config, v string) error { c.Zone.Zone = v; return nil })
 	str("keys", "`folder` of the zone's keys", func(c *Config, v string) error { c.Keys = v; return nil })
 	str("state", "`folder` of the index", func(c *Config, v string) error { c.State = v; return nil })
+	str("mode", "`follow` the whole log, or watch some modules", func(c *Config, v string) error { c.Log.Mode = v; return nil })
 	if !serve {
 		return
 	}
@@ -186,10 +210,14 @@ func (f *configFlags) register(fs *flag.FlagSet, serve bool) {
 		c.Zone.NameServers = append(c.Zone.NameServers, ns)
 		return nil
 	})
-	str("mode", "`follow` the whole log, or watch some modules", func(c *Config, v string) error { c.Log.Mode = v; return nil })
 	str("database", "checksum database in the form of `GOSUMDB`", func(c *Config, v string) error { c.Log.Database = v; return nil })
 	str("url", "`URL` of the checksum database", func(c *Config, v string) error { c.Log.URL = v; return nil })
 	str("proxy", "module proxies in the form of `GOPROXY`", func(c *Config, v string) error { c.Log.Proxy = v; return nil })
+	fs.BoolFunc("seen-time", "the time of a version is when this server saw it (for a small private log)", func(v string) error {
+		on, err := strconv.ParseBool(v)
+		f.set = append(f.set, func(c *Config) error { c.Log.SeenTime = on; return nil })
+		return err
+	})
 	str("tiles", "`folder` that keeps the log's tiles", func(c *Config, v string) error { c.Log.Tiles = v; return nil })
 	str("interval", "`time` between two polls, like 30s", func(c *Config, v string) error {
 		return c.Log.Interval.UnmarshalText([]byte(v))

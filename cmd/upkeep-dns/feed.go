@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/internal/goproxy"
 	"example.org/upkeep/tlog"
 	"example.org/upkeep/tlog/follow"
@@ -37,7 +39,14 @@ func feed(ctx context.Context, c Config, db goproxy.SumDB, store *index.Store, r
 		db.URL = url
 	}
 	log.Info("reading the log", "log", db.Name, "url", db.URL, "mode", c.Log.Mode)
-	client, err := tlog.NewClient(tlog.ClientConfig{Key: db.Key, URL: db.URL, Dir: c.stateDir(db), Logger: log, Metrics: reg})
+	var tiles *tlog.TileDir
+	if c.Log.Tiles != "" {
+		var err error
+		if tiles, err = tlog.OpenTileDir(c.Log.Tiles, log); err != nil {
+			return err
+		}
+	}
+	client, err := tlog.NewClient(tlog.ClientConfig{Key: db.Key, URL: db.URL, Dir: c.stateDir(db), Tiles: tiles, Logger: log, Metrics: reg})
 	if err != nil {
 		return err
 	}
@@ -47,9 +56,17 @@ func feed(ctx context.Context, c Config, db goproxy.SumDB, store *index.Store, r
 			Proxy: proxy, Log: client, Store: store, Logger: log, Metrics: reg,
 		})
 	}
-	return follow.Run(ctx, follow.Config{
-		Log: client, Store: store, Interval: c.Log.Interval.D(), Tiles: c.Log.Tiles, Logger: log, Metrics: reg,
-	})
+	err = follow.Run(ctx, follow.Config{Log: client, Store: store, Interval: c.Log.Interval.D(), Logger: log, Metrics: reg})
+	if errors.Is(err, tlog.ErrNoDataTiles) {
+		err = cli.Hint(err, "Read the log directly (log.url or -url), or watch modules (log.mode or -watch).")
+	}
+	if head, herr := store.Head(); err != nil && herr == nil && head.Size > 0 {
+		// What is known goes on being served, until it is too old.
+		log.Error("following the log has ended; answers come from the stored index", "err", err)
+		<-ctx.Done()
+		return nil
+	}
+	return err
 }
 
 // findLog asks the proxy whether it carries the log, until it answers: the

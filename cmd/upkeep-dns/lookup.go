@@ -31,7 +31,17 @@ func lookupCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			store, err := index.Open(c.indexFile(), index.Options{ReadOnly: true})
+			if _, err := os.Stat(c.indexFile()); err != nil && c.Log.Mode == "follow" {
+				watched := c
+				watched.Log.Mode = "watch"
+				if _, err := os.Stat(watched.indexFile()); err == nil {
+					c = watched
+				}
+			}
+			store, err := index.Open(c.indexFile(), index.Options{Kind: c.kind(), ReadOnly: true})
+			if errors.Is(err, index.ErrLocked) {
+				return cli.Hint(err, "While upkeep-dns serves, ask it: by DNS, or on the page of its index.")
+			}
 			if err != nil {
 				return err
 			}

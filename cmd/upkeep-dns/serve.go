@@ -67,13 +67,13 @@ func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	store, err := index.Open(c.indexFile(), index.Options{Logger: log, Metrics: reg})
+	store, err := index.Open(c.indexFile(), index.Options{Kind: c.kind(), SeenTime: c.Log.SeenTime, Logger: log, Metrics: reg})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 
-	h, err := dnsserver.NewHandler(c.Zone, keys, store, dnsserver.Options{Logger: log, Answers: c.Limits.Answers})
+	h, err := dnsserver.NewHandler(c.Zone, keys, store, dnsserver.Options{Logger: log, Answers: c.Limits.Answers, Rate: c.Limits.Rate})
 	if err != nil {
 		return err
 	}
