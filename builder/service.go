@@ -154,6 +154,9 @@ func New(o Options) (_ *Service, err error) {
 			return nil, fmt.Errorf("giving %s to the user that builds run as: %w", dir, err)
 		}
 	}
+	if err := s.sb.Probe(context.Background(), s.workDir); err != nil {
+		return nil, err
+	}
 	s.netEnv, s.netMounts = network()
 	s.memory = int64(s.cfg.Memory) << 20
 	if s.memory == 0 {

@@ -22,6 +22,9 @@ func (Direct) Missing() []string { return []string{Bubblewrap, Cgroup, Landlock}
 // Own does nothing: commands run as the server's user.
 func (Direct) Own(string) error { return nil }
 
+// Probe does nothing: there is nothing that should hold.
+func (Direct) Probe(context.Context, string) error { return nil }
+
 // Run runs the command.
 func (Direct) Run(ctx context.Context, job Job) error {
 	tmp, err := os.MkdirTemp("", "upkeep-build-")

@@ -38,6 +38,16 @@ func Reexec() {
 		err = outer(os.Args[2:])
 	case reexecInner:
 		err = inner(os.Args[2:])
+	case reexecAttack:
+		if err = attack(os.Args[2:]); err == nil {
+			os.Exit(0)
+		}
+	case reexecEat:
+		if err = eat(); err == nil {
+			os.Exit(0)
+		}
+	case reexecSleep:
+		err = sleep()
 	default:
 		return
 	}

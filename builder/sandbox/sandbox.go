@@ -58,6 +58,9 @@ type Sandbox interface {
 	Path(m Mount) string
 	// Own gives a folder and what is in it to the user that commands run as.
 	Own(path string) error
+	// Probe attacks the sandbox and returns an error when it does not hold. dir
+	// is a folder below which builds run.
+	Probe(ctx context.Context, dir string) error
 	// Missing names the mechanisms that are not in force; empty for a full sandbox.
 	Missing() []string
 }

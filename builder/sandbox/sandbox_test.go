@@ -1,10 +1,15 @@
+//go:build linux
+
 package sandbox
 
 import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -14,7 +19,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func full(t *testing.T) Sandbox {
+func full(t testing.TB) *bwrap {
 	t.Helper()
 	sb, err := New(Config{})
 	if err != nil {
@@ -23,19 +28,138 @@ func full(t *testing.T) Sandbox {
 		}
 		t.Skip(err)
 	}
-	return sb
+	return sb.(*bwrap)
 }
 
-func TestRun(t *testing.T) {
-	sb := full(t)
-	var out bytes.Buffer
-	mounts := []Mount{{"/usr", "/usr", false}, {"/lib", "/lib", false}, {"/lib64", "/lib64", false}}
-	err := sb.Run(t.Context(), Job{Args: []string{"/usr/bin/env"}, Env: []string{"A=b"}, Mounts: mounts, Output: &out})
-	t.Log(out.String())
+// enterable returns a folder that the user of builds can enter.
+func enterable(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "upkeep-sandbox-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = time.Second
-	_ = context.Background
-	_ = errors.Is
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+var shell = []Mount{{Source: "/bin", Target: "/bin"}, {Source: "/usr", Target: "/usr"}}
+
+// run runs a shell script in the sandbox.
+func run(t testing.TB, b *bwrap, script string, job Job) (string, error) {
+	t.Helper()
+	mounts := shell
+	for _, dir := range []string{"/lib", "/lib64"} {
+		if _, err := os.Stat(dir); err == nil && len(b.libs) == 0 {
+			mounts = append(mounts[:len(mounts):len(mounts)], Mount{Source: dir, Target: dir})
+		}
+	}
+	var out bytes.Buffer
+	job.Args = []string{"/bin/sh", "-c", script}
+	job.Mounts = append(mounts[:len(mounts):len(mounts)], job.Mounts...)
+	job.Output = &out
+	err := b.Run(t.Context(), job)
+	return out.String(), err
+}
+
+func TestEnvironment(t *testing.T) {
+	b := full(t)
+	t.Setenv("UPKEEP_SECRET", "x")
+	out, err := run(t, b, "env; pwd", Job{Env: []string{"A=b c"}})
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	if !strings.Contains(out, "A=b c\n") || strings.Contains(out, "UPKEEP_SECRET") || !strings.HasSuffix(out, "/tmp\n") {
+		t.Errorf("environment and folder: %s", out)
+	}
+}
+
+func TestExit(t *testing.T) {
+	b := full(t)
+	var exit *ExitError
+	if out, err := run(t, b, "echo said; exit 3", Job{}); !errors.As(err, &exit) || exit.Code != 3 || out != "said\n" {
+		t.Errorf("exit: %v, %q", err, out)
+	}
+	start := time.Now()
+	if _, err := run(t, b, "sleep 60 & sleep 60", Job{Limits: Limits{Wall: 100 * time.Millisecond}}); !errors.Is(err, ErrTimeout) {
+		t.Errorf("wall clock: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	because := errors.New("because")
+	time.AfterFunc(100*time.Millisecond, func() { cancel(because) })
+	var out bytes.Buffer
+	if err := b.Run(ctx, Job{Args: []string{innerPath, reexecSleep}, Output: &out}); !errors.Is(err, because) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if time.Since(start) > 20*time.Second {
+		t.Error("a command outlived its limit")
+	}
+}
+
+// A process left behind ends with the command.
+func TestLeftBehind(t *testing.T) {
+	b := full(t)
+	dir := enterable(t)
+	if err := b.Own(dir); err != nil {
+		t.Fatal(err)
+	}
+	w := Mount{Source: dir, Target: "/w", Write: true}
+	if out, err := run(t, b, "(while :; do echo >> /w/alive; done) >/dev/null 2>&1 & sleep 0.1", Job{Mounts: []Mount{w}}); err != nil {
+		t.Fatal(err, out)
+	}
+	size := func() int64 {
+		fi, err := os.Stat(filepath.Join(dir, "alive"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.Size()
+	}
+	if before := size(); before == 0 || size() != before {
+		t.Errorf("it goes on: %d, then %d bytes", before, size())
+	}
+}
+
+func TestMemory(t *testing.T) {
+	b := full(t)
+	if b.cgroups == nil {
+		t.Skip("no control groups")
+	}
+	var out bytes.Buffer
+	err := b.Run(t.Context(), Job{Args: []string{innerPath, reexecEat}, Limits: Limits{Memory: 128 << 20}, Output: &out})
+	// Either the group's limit or the process's own is met first.
+	var exit *ExitError
+	if !errors.Is(err, ErrMemory) && !errors.As(err, &exit) {
+		t.Errorf("it could have 4 GiB: %v %s", err, out.String())
+	}
+}
+
+func TestProbe(t *testing.T) {
+	b := full(t)
+	if err := b.Probe(t.Context(), enterable(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// The probe finds what is open: a test of the test.
+func TestProbeFinds(t *testing.T) {
+	b := full(t)
+	dir := enterable(t)
+	leaky := filepath.Join(dir, "bwrap")
+	// A bubblewrap that shares the network, and does not make folders read-only.
+	script := fmt.Sprintf("#!/bin/bash\nargs=()\nfor a in \"$@\"; do\n[ \"$a\" = --unshare-net ] && continue\n[ \"$a\" = --ro-bind ] && a=--bind\nargs+=(\"$a\")\ndone\nexec %s \"${args[@]}\"\n", b.path)
+	if err := os.WriteFile(leaky, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	open := &bwrap{path: leaky, exe: b.exe, user: b.user, cgroups: b.cgroups, libs: b.libs, missing: []string{Landlock}}
+	err := open.Probe(t.Context(), dir)
+	if err == nil {
+		t.Fatal("no attack succeeded in an open sandbox")
+	}
+	for _, want := range []string{"write to a read-only folder", "TCP to the server", "UDP to the server"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not among: %v", want, err)
+		}
+	}
 }

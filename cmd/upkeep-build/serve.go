@@ -199,6 +199,7 @@ func sandboxCommand() *cli.Command {
 	var f configFlags
 	return &cli.Command{
 		Name: "sandbox", Short: "say whether builds can be confined on this machine",
+		Long:  "A program of attacks runs in the sandbox; exit status 1 says that one succeeded, or what is missing.",
 		Flags: f.register,
 		Run: func(ctx context.Context, args []string) error {
 			c, err := f.load()
@@ -208,6 +209,22 @@ func sandboxCommand() *cli.Command {
 			sb, err := openSandbox(c)
 			if err != nil {
 				return err
+			}
+			if !c.Sandbox.None {
+				// A folder like the state folder, if that is there.
+				dir := c.State
+				if _, err := os.Stat(dir); err != nil {
+					if dir, err = os.MkdirTemp("", "upkeep-build-"); err != nil {
+						return err
+					}
+					defer os.RemoveAll(dir)
+					if err := os.Chmod(dir, 0o755); err != nil {
+						return err
+					}
+				}
+				if err := sb.Probe(ctx, dir); err != nil {
+					return err
+				}
 			}
 			if missing := sb.Missing(); len(missing) > 0 {
 				fmt.Printf("Builds are confined without %s.\n", strings.Join(missing, ", "))
