@@ -227,7 +227,7 @@ func printAnswer(w io.Writer, asked string, a discover.Answer, err error, each b
 		row("log", "the zone does not say how far its log is")
 	}
 	if a.Proof != "" {
-		row("validated", "%s", a.Proof)
+		row("proof", "%s", a.Proof)
 	}
 	if a.Source != "" && !each {
 		row("from", "%s", a.Source)

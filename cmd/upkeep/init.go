@@ -80,28 +80,20 @@ upkeep init -dir /srv/hello -user hello -health http://127.0.0.1:8080/ -config b
 			if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 				made = true
 			}
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
 			cfg.State = filepath.Join(dir, "upkeep-state")
 			cfg.Fetch.Dir = filepath.Join(cfg.State, "fetch")
 			cfg.Web.Listen = or(listen, cfg.Web.Listen)
 			cfg.Health.URL = or(health, cfg.Health.URL)
 			cfg.Service.Args = nil
-			fd, err := newFinder(ctx, cfg, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
+			sp, err := s.make(ctx, cfg, args[0], goVersion, stripped)
 			if err != nil {
-				return err
-			}
-			defer fd.close()
-			fd.goVersion, fd.stripped = goVersion, stripped
-			sp, err := fd.find(ctx, args[0])
-			if err == nil {
-				err = s.write(ctx, fd, sp)
-			}
-			if err != nil && made {
 				// A set-up that failed leaves nothing behind, except what proves a log's misbehaviour.
-				if !hasEvidence(cfg.State) {
+				if made && !hasEvidence(cfg.State) {
 					os.RemoveAll(dir)
 				}
-			}
-			if err != nil {
 				return err
 			}
 			s.print(sp)
@@ -162,6 +154,21 @@ func (s setup) free(force bool) error {
 		}
 	}
 	return nil
+}
+
+// make finds out what is meant, and writes it.
+func (s setup) make(ctx context.Context, cfg Config, arg, goVersion string, stripped bool) (spec.Spec, error) {
+	fd, err := newFinder(ctx, cfg, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) })
+	if err != nil {
+		return spec.Spec{}, err
+	}
+	defer fd.close()
+	fd.goVersion, fd.stripped = goVersion, stripped
+	sp, err := fd.find(ctx, arg)
+	if err != nil {
+		return sp, err
+	}
+	return sp, s.write(ctx, fd, sp)
 }
 
 // write obtains the binary and writes the files beside it.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -284,20 +285,20 @@ func (f *finder) explain(ctx context.Context, s spec.Spec, err error) error {
 	if !errors.As(err, &be) || !be.Permanent {
 		return logHint(err)
 	}
-	dirs, cerr := f.fetch.Commands(ctx, s.Module, s.Version, s.GOOS, s.GOARCH)
-	if cerr != nil {
-		return err
+	pkgs, perr := f.fetch.Packages(ctx, s.Module, s.Version, s.GOOS, s.GOARCH)
+	if perr != nil || slices.Contains(pkgs.Commands, s.Dir) {
+		return err // the builder's words say the rest
+	}
+	what := fmt.Errorf("%s has no package %s", s.Module+"@"+s.Version, s.Package())
+	if slices.Contains(pkgs.Libraries, s.Dir) {
+		what = fmt.Errorf("%s of %s@%s is a library, not a command", s.Package(), s.Module, s.Version)
 	}
 	var commands []string
-	for _, d := range dirs {
-		if d == s.Dir {
-			return err // it is a command; the builder's words say the rest
-		}
+	for _, d := range pkgs.Commands {
 		c := s
 		c.Dir = d
 		commands = append(commands, c.Package())
 	}
-	what := fmt.Errorf("%s of %s@%s is a library, not a command", s.Package(), s.Module, s.Version)
 	if len(commands) == 0 {
 		return cli.Hint(what, "The module has no commands for %s-%s.", s.GOOS, s.GOARCH)
 	}

@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -20,48 +21,54 @@ import (
 
 const maxGoFile = 4 << 20
 
-// Commands lists the folders of a version that hold a main package for the
-// target, "" for the module's root. It reads the module's zip, verified.
-func (f *Fetcher) Commands(ctx context.Context, mod, version, goos, goarch string) ([]string, error) {
+// Packages are the folders of a module that hold packages for a target, ""
+// for the module's root.
+type Packages struct {
+	Commands  []string
+	Libraries []string
+}
+
+// Packages lists a version's packages. It reads the module's zip, verified.
+func (f *Fetcher) Packages(ctx context.Context, mod, version, goos, goarch string) (Packages, error) {
 	if f.proxy == nil {
-		return nil, errNoProxy
+		return Packages{}, errNoProxy
 	}
 	s, err := f.Sums(ctx, mod, version)
 	if err != nil {
-		return nil, err
+		return Packages{}, err
 	}
 	file, err := os.CreateTemp(f.cfg.Dir, "module-*.zip")
 	if err != nil {
-		return nil, err
+		return Packages{}, err
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
 	if err := f.proxy.Zip(ctx, mod, version, file, goproxy.MaxZip); err != nil {
-		return nil, err
+		return Packages{}, err
 	}
 	sum, err := dirhash.HashZip(file.Name(), dirhash.Hash1)
 	if err != nil {
-		return nil, fmt.Errorf("reading the zip of %s@%s: %w", mod, version, err)
+		return Packages{}, fmt.Errorf("reading the zip of %s@%s: %w", mod, version, err)
 	}
 	if sum != s.Zip {
 		err := &VerifyError{Kind: SumDBBad, Err: fmt.Errorf("the module proxy's zip of %s@%s has the hash %s, and the checksum database %s says %s", mod, version, sum, f.db.Name, s.Zip)}
 		f.m.result(err)
-		return nil, err
+		return Packages{}, err
 	}
 	fi, err := file.Stat()
 	if err != nil {
-		return nil, err
+		return Packages{}, err
 	}
 	zr, err := zip.NewReader(file, fi.Size())
 	if err != nil {
-		return nil, fmt.Errorf("reading the zip of %s@%s: %w", mod, version, err)
+		return Packages{}, fmt.Errorf("reading the zip of %s@%s: %w", mod, version, err)
 	}
-	return mainPackages(zr, mod+"@"+version+"/", goos, goarch), nil
+	return packages(zr, mod+"@"+version+"/", goos, goarch), nil
 }
 
-// mainPackages lists the folders with a file of package main for the target.
-func mainPackages(zr *zip.Reader, prefix, goos, goarch string) []string {
-	var out []string
+// packages lists the folders with Go files for the target.
+func packages(zr *zip.Reader, prefix, goos, goarch string) Packages {
+	dirs := map[string]bool{} // true for commands
 	for _, zf := range zr.File {
 		name, ok := strings.CutPrefix(zf.Name, prefix)
 		if !ok || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || zf.UncompressedSize64 > maxGoFile {
@@ -71,7 +78,7 @@ func mainPackages(zr *zip.Reader, prefix, goos, goarch string) []string {
 		if dir == "." {
 			dir = ""
 		}
-		if slices.Contains(out, dir) || ignored(dir) || !matchName(path.Base(name), goos, goarch) {
+		if dirs[dir] || ignored(dir) || !matchName(path.Base(name), goos, goarch) {
 			continue
 		}
 		rc, err := zf.Open()
@@ -80,12 +87,22 @@ func mainPackages(zr *zip.Reader, prefix, goos, goarch string) []string {
 		}
 		src, err := io.ReadAll(io.LimitReader(rc, maxGoFile))
 		rc.Close()
-		if err == nil && isMain(src, goos, goarch) {
-			out = append(out, dir)
+		if err != nil {
+			continue
+		}
+		if pkg, ok := packageOf(src, goos, goarch); ok {
+			dirs[dir] = pkg == "main"
 		}
 	}
-	slices.Sort(out)
-	return out
+	var p Packages
+	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
+		if dirs[dir] {
+			p.Commands = append(p.Commands, dir)
+		} else {
+			p.Libraries = append(p.Libraries, dir)
+		}
+	}
+	return p
 }
 
 // ignored reports whether the go command does not look into the folder.
@@ -119,11 +136,11 @@ func matchName(file, goos, goarch string) bool {
 	return true
 }
 
-// isMain reports whether a file is of package main and for the target.
-func isMain(src []byte, goos, goarch string) bool {
+// packageOf returns the package of a file that is for the target.
+func packageOf(src []byte, goos, goarch string) (string, bool) {
 	f, err := parser.ParseFile(token.NewFileSet(), "", src, parser.PackageClauseOnly|parser.ParseComments)
-	if err != nil || f.Name.Name != "main" {
-		return false
+	if err != nil {
+		return "", false
 	}
 	for _, g := range f.Comments {
 		if g.Pos() > f.Package {
@@ -134,13 +151,10 @@ func isMain(src []byte, goos, goarch string) bool {
 				continue
 			}
 			expr, err := constraint.Parse(c.Text)
-			if err != nil {
-				return false
-			}
-			return expr.Eval(func(tag string) bool {
+			return f.Name.Name, err == nil && expr.Eval(func(tag string) bool {
 				return tag == goos || tag == goarch || tag == "gc" || tag == "unix" && !slices.Contains(notUnix, goos) || strings.HasPrefix(tag, "go1.")
 			})
 		}
 	}
-	return true
+	return f.Name.Name, true
 }

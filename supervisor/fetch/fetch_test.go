@@ -491,6 +491,7 @@ func sumRig(t *testing.T) (*Fetcher, map[string][]byte, *tlog.Log) {
 	mux.Handle("/", files(fs))
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
+	mux.HandleFunc("/example.org/refused/", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "not for you", http.StatusForbidden) })
 	_, key, err := tlog.GenerateKey(builderName)
 	if err != nil {
 		t.Fatal(err)
@@ -524,7 +525,7 @@ func TestSumDB(t *testing.T) {
 	if got, err := f.LatestGo(ctx, "linux", "amd64"); err != nil || got != "go1.27.4" {
 		t.Errorf("latest Go %q, %v", got, err)
 	}
-	if got, err := f.Commands(ctx, helloModule, "v1.0.0", "linux", "amd64"); err != nil || strings.Join(got, ",") != ",cmd/extra,cmd/unix" {
+	if got, err := f.Packages(ctx, helloModule, "v1.0.0", "linux", "amd64"); err != nil || strings.Join(got.Commands, ",") != ",cmd/extra,cmd/unix" || strings.Join(got.Libraries, ",") != "cmd/windows,lib" {
 		t.Errorf("commands %q, %v", got, err)
 	}
 	if got, err := f.Split(ctx, helloModule+"/cmd/extra"); err != nil || got.Module != helloModule || got.Dir != "cmd/extra" {
@@ -532,6 +533,9 @@ func TestSumDB(t *testing.T) {
 	}
 	if _, err := f.Split(ctx, "example.org/nothing/cmd"); err == nil || !strings.Contains(err.Error(), "example.org/nothing/cmd not found at the module proxy http") {
 		t.Errorf("split of an unknown module: %v", err)
+	}
+	if _, err := f.Split(ctx, "example.org/refused/cmd"); err == nil || !strings.Contains(err.Error(), "not found") || !strings.Contains(err.Error(), "403: not for you") {
+		t.Errorf("split of a refused module: %v", err)
 	}
 	if got, err := f.GoMod(ctx, helloModule, "v1.0.0"); err != nil || string(got) != modules[helloModule+"@v1.0.0"]["go.mod"] {
 		t.Errorf("go.mod %q, %v", got, err)
@@ -541,7 +545,7 @@ func TestSumDB(t *testing.T) {
 		t.Errorf("changed go.mod: %v", err)
 	}
 	fs["/"+helloModule+"/@v/v1.0.0.zip"] = bytes.Replace(zipOf(t, helloModule+"@v1.0.0"), []byte("cmd/extra"), []byte("cmd/evils"), -1)
-	if _, err := f.Commands(ctx, helloModule, "v1.0.0", "linux", "amd64"); !errors.As(err, &v) || v.Kind != SumDBBad {
+	if _, err := f.Packages(ctx, helloModule, "v1.0.0", "linux", "amd64"); !errors.As(err, &v) || v.Kind != SumDBBad {
 		t.Errorf("changed zip: %v", err)
 	}
 }

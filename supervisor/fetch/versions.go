@@ -13,6 +13,7 @@ import (
 
 	"example.org/upkeep/dnsserver/name"
 	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/internal/httpget"
 )
 
 const toolchainModule = "golang.org/toolchain"
@@ -103,7 +104,7 @@ func (f *Fetcher) Split(ctx context.Context, pkg string) (Split, error) {
 	if f.proxy == nil {
 		return Split{}, errNoProxy
 	}
-	var first error
+	missing := &goproxy.MissingError{What: pkg, Proxies: f.proxy.URLs()}
 	for p := pkg; ; {
 		if module.CheckPath(p) == nil {
 			versions, err := f.proxy.List(ctx, p)
@@ -114,21 +115,24 @@ func (f *Fetcher) Split(ctx context.Context, pkg string) (Split, error) {
 			if err == nil {
 				return Split{p, strings.TrimPrefix(strings.TrimPrefix(pkg, p), "/"), versions}, nil
 			}
-			if !errors.Is(err, goproxy.ErrNotFound) {
+			// Some proxies refuse what they don't have rather than not to find it.
+			var se *httpget.StatusError
+			refused := errors.As(err, &se) && se.Code/100 == 4 && !se.Temporary()
+			if !refused && !errors.Is(err, goproxy.ErrNotFound) {
 				return Split{}, err
 			}
-			if first == nil {
-				first = err
+			if missing.Text == "" && refused {
+				missing.Text = fmt.Sprintf("%d: %s", se.Code, se.Text)
+			}
+			var me *goproxy.MissingError
+			if missing.Text == "" && errors.As(err, &me) {
+				missing.Text = me.Text
 			}
 		}
 		i := strings.LastIndexByte(p, '/')
 		if i < 0 {
-			break
+			return Split{}, missing
 		}
 		p = p[:i]
 	}
-	if first == nil {
-		first = goproxy.ErrNotFound
-	}
-	return Split{}, first
 }
