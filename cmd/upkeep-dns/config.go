@@ -251,9 +251,17 @@ func addList(list *[]string, v string, def []string) error {
 	return nil
 }
 
-// load reads the file and applies the flags. It checks everything when all is
-// set, else only what every command needs.
-func (f *configFlags) load(all bool) (Config, error) {
+// A need is how much of the configuration a command uses.
+type need int
+
+const (
+	needIndex need = iota // the folder of the index
+	needZone              // and the zone's name
+	needAll
+)
+
+// load reads the file, applies the flags and checks what is needed.
+func (f *configFlags) load(n need) (Config, error) {
 	c := defaultConfig()
 	if f.file != "" {
 		if err := config.Load(f.file, &c); err != nil {
@@ -265,14 +273,14 @@ func (f *configFlags) load(all bool) (Config, error) {
 			return c, err
 		}
 	}
-	if all {
+	if n == needAll {
 		if err := c.check(); err != nil {
 			if f.file != "" {
 				return c, fmt.Errorf("%s: %w", f.file, err)
 			}
 			return c, err
 		}
-	} else if c.Zone.Zone == "" {
+	} else if n == needZone && c.Zone.Zone == "" {
 		return c, cli.Usagef("the zone is not known: give -zone or -config")
 	}
 	return c, nil
@@ -308,7 +316,7 @@ func configCheckCommand() *cli.Command {
 		Example: "upkeep-dns config check -config /etc/upkeep-dns.toml",
 		Flags:   func(fs *flag.FlagSet) { f.register(fs, true) },
 		Run: func(ctx context.Context, args []string) error {
-			c, err := f.load(true)
+			c, err := f.load(needAll)
 			if err != nil {
 				return err
 			}

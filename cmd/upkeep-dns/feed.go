@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,31 +24,8 @@ const maxWait = time.Minute
 
 // feed keeps the index up to date until ctx ends.
 func feed(ctx context.Context, c Config, db goproxy.SumDB, store *index.Store, reg prometheus.Registerer, log *slog.Logger) error {
-	hc := &http.Client{Timeout: 2 * time.Minute}
-	var proxy *goproxy.Client
-	if c.Log.Proxy != "" {
-		var err error
-		if proxy, err = goproxy.New(c.Log.Proxy, hc); err != nil {
-			return err
-		}
-	}
-	if c.Log.URL == "" && proxy != nil {
-		url, ok := findLog(ctx, proxy, db, log)
-		if !ok {
-			return nil
-		}
-		db.URL = url
-	}
-	log.Info("reading the log", "log", db.Name, "url", db.URL, "mode", c.Log.Mode)
-	var tiles *tlog.TileDir
-	if c.Log.Tiles != "" {
-		var err error
-		if tiles, err = tlog.OpenTileDir(c.Log.Tiles, log); err != nil {
-			return err
-		}
-	}
-	client, err := tlog.NewClient(tlog.ClientConfig{Key: db.Key, URL: db.URL, Dir: c.stateDir(db), Tiles: tiles, Logger: log, Metrics: reg})
-	if err != nil {
+	client, proxy, err := openLog(ctx, c, db, reg, log)
+	if err != nil || client == nil {
 		return err
 	}
 	if c.Log.Mode == "watch" {
@@ -57,14 +35,59 @@ func feed(ctx context.Context, c Config, db goproxy.SumDB, store *index.Store, r
 		})
 	}
 	err = follow.Run(ctx, follow.Config{Log: client, Store: store, Interval: c.Log.Interval.D(), Logger: log, Metrics: reg})
-	if errors.Is(err, tlog.ErrNoDataTiles) {
-		err = cli.Hint(err, "Read the log directly (log.url or -url), or watch modules (log.mode or -watch).")
-	}
+	err = noDataTiles(err)
 	if head, herr := store.Head(); err != nil && herr == nil && head.Size > 0 {
 		// What is known goes on being served, until it is too old.
 		log.Error("following the log has ended; answers come from the stored index", "err", err)
 		<-ctx.Done()
 		return nil
+	}
+	return err
+}
+
+// openLog makes the client of the log; the proxy is nil when none is
+// configured. The client is nil when ctx ended first.
+func openLog(ctx context.Context, c Config, db goproxy.SumDB, reg prometheus.Registerer, log *slog.Logger) (*tlog.Client, *goproxy.Client, error) {
+	hc := &http.Client{Timeout: 2 * time.Minute}
+	var proxy *goproxy.Client
+	if c.Log.Proxy != "" {
+		var err error
+		if proxy, err = goproxy.New(c.Log.Proxy, hc); err != nil {
+			return nil, nil, err
+		}
+	}
+	if c.Log.URL == "" && proxy != nil {
+		url, ok := findLog(ctx, proxy, db, log)
+		if !ok {
+			return nil, nil, nil
+		}
+		db.URL = url
+	}
+	log.Info("reading the log", "log", db.Name, "url", redacted(db.URL), "mode", c.Log.Mode)
+	var tiles *tlog.TileDir
+	if c.Log.Tiles != "" {
+		var err error
+		if tiles, err = tlog.OpenTileDir(c.Log.Tiles, log); err != nil {
+			return nil, nil, err
+		}
+	}
+	client, err := tlog.NewClient(tlog.ClientConfig{Key: db.Key, URL: db.URL, Dir: c.stateDir(db), Tiles: tiles, Logger: log, Metrics: reg})
+	return client, proxy, err
+}
+
+// redacted is a URL without a password.
+func redacted(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "(malformed)"
+	}
+	return u.Redacted()
+}
+
+// noDataTiles adds what to do to the error of a log that can't be followed.
+func noDataTiles(err error) error {
+	if errors.Is(err, tlog.ErrNoDataTiles) {
+		return cli.Hint(err, "Read the log directly (log.url or -url), or watch modules (log.mode or -watch).")
 	}
 	return err
 }

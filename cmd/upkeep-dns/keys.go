@@ -41,7 +41,7 @@ Make the key before the delegation, and keep a copy of both files.`,
 			if len(args) > 0 {
 				return cli.Usagef("keygen takes no arguments")
 			}
-			c, err := f.load(false)
+			c, err := f.load(needZone)
 			if err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ func dsCommand() *cli.Command {
 			if len(args) > 0 {
 				return cli.Usagef("ds takes no arguments")
 			}
-			c, err := f.load(false)
+			c, err := f.load(needZone)
 			if err != nil {
 				return err
 			}

@@ -27,21 +27,11 @@ func lookupCommand() *cli.Command {
 			if len(args) == 0 {
 				return cli.Usagef("lookup needs a module path")
 			}
-			c, err := f.load(false)
+			c, err := f.load(needZone)
 			if err != nil {
 				return err
 			}
-			if _, err := os.Stat(c.indexFile()); err != nil && c.Log.Mode == "follow" {
-				watched := c
-				watched.Log.Mode = "watch"
-				if _, err := os.Stat(watched.indexFile()); err == nil {
-					c = watched
-				}
-			}
-			store, err := index.Open(c.indexFile(), index.Options{Kind: c.kind(), ReadOnly: true})
-			if errors.Is(err, index.ErrLocked) {
-				return cli.Hint(err, "While upkeep-dns serves, ask it: by DNS, or on the page of its index.")
-			}
+			store, err := openIndex(c)
 			if err != nil {
 				return err
 			}

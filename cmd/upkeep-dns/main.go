@@ -17,7 +17,9 @@ upkeep-dns serve -zone l.example.org -keys keys -state state -ns ns0=192.0.2.1 -
 dig @192.0.2.1 mox.mjl_2d._.github.com.v0.l.example.org TXT`,
 		Commands: []*cli.Command{
 			serveCommand(),
+			followCommand(),
 			lookupCommand(),
+			dumpCommand(),
 			keygenCommand(),
 			dsCommand(),
 			configDefaultCommand(),

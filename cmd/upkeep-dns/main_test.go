@@ -335,6 +335,30 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// Reading the log without serving, twice: the same bytes.
+func TestFollowAndDump(t *testing.T) {
+	o := newOrigin(t)
+	for i := range 300 {
+		o.publish(t, fmt.Sprintf("example.org/m%d", i%50), fmt.Sprintf("v1.%d.0", i))
+	}
+	var dumps []string
+	for range 2 {
+		state := filepath.Join(t.TempDir(), "state")
+		out, errs, code := upkeepDNS(t, "follow", "-once", "-state", state, "-proxy", o.URL, "-database", o.key)
+		if code != 0 || out != "300 records\n" {
+			t.Fatalf("follow: %s%s", out, errs)
+		}
+		out, errs, code = upkeepDNS(t, "dump", "-state", state)
+		if code != 0 {
+			t.Fatalf("dump: %s", errs)
+		}
+		dumps = append(dumps, out)
+	}
+	if dumps[0] != dumps[1] || strings.Count(dumps[0], "\nexample.org/m") < 50 || !strings.Contains(dumps[0], "size 300\n") {
+		t.Errorf("dumps:\n%s\n%s", dumps[0], dumps[1])
+	}
+}
+
 func get(t *testing.T, url string) string {
 	t.Helper()
 	resp, err := http.Get(url)

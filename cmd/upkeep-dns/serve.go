@@ -50,7 +50,7 @@ upkeep-dns serve -zone l.upkeep.test -keys keys -state state -ns ns0=127.0.0.1 -
 }
 
 func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
-	c, err := f.load(true)
+	c, err := f.load(needAll)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func reloads(ctx context.Context, f *configFlags, h *dnsserver.Handler, log *slo
 }
 
 func reload(f *configFlags, h *dnsserver.Handler) error {
-	c, err := f.load(true)
+	c, err := f.load(needAll)
 	if err != nil {
 		return err
 	}
