@@ -16,8 +16,9 @@ type Edge struct {
 	Hashes []ct.Hash // as many as Size has bits set
 }
 
-// add appends a full subtree of 1<<level records; Size is a multiple of that.
-func (e *Edge) add(level int, h ct.Hash) {
+// AddSubtree appends a full subtree of 1<<level records; Size must be a multiple
+// of that.
+func (e *Edge) AddSubtree(level int, h ct.Hash) {
 	for n := e.Size >> level; n&1 == 1; n >>= 1 {
 		last := len(e.Hashes) - 1
 		h = ct.NodeHash(e.Hashes[last], h)
@@ -28,7 +29,7 @@ func (e *Edge) add(level int, h ct.Hash) {
 }
 
 // Add appends one record by its hash (see [ct.RecordHash]).
-func (e *Edge) Add(leaf ct.Hash) { e.add(0, leaf) }
+func (e *Edge) Add(leaf ct.Hash) { e.AddSubtree(0, leaf) }
 
 // Root returns the hash of the tree.
 func (e Edge) Root() ct.Hash {

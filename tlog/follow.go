@@ -137,7 +137,7 @@ func (f *follower[T]) run(ctx context.Context, edge Edge, apply func(*Tile, *T, 
 			return j.err
 		}
 		if j.skip == 0 {
-			edge.add(tileHeight, j.content.root)
+			edge.AddSubtree(tileHeight, j.content.root)
 		} else {
 			for _, h := range j.content.leaves[j.skip:] {
 				edge.Add(h)

@@ -15,6 +15,7 @@ type delta struct {
 	free    int32 // first of the unused entries, linked
 	arena   []byte
 	dirty   []uint32 // modules changed since the last journal
+	scratch []entry
 
 	conflict func(path []byte, have, got entry, arena []byte)
 }
@@ -79,18 +80,18 @@ func (d *delta) add(r *rec, record, time int64) {
 	if d.redundant(d.mods[m].head, r.ver, r.pre) {
 		return
 	}
-	var buf [maxList + 2]entry
-	l := d.list(m, buf[:0])
 	e := entry{ver: r.ver, record: record, time: time, tag: r.tag}
 	if r.kind != release {
 		e.pre = d.keep(r.pre)
 	}
-	d.put(m, l, e)
+	d.put(m, e)
 }
 
 // put inserts an entry into the list of a module.
-func (d *delta) put(m uint32, l []entry, e entry) {
-	out, other := insert(l, e, d.arena)
+func (d *delta) put(m uint32, e entry) {
+	d.scratch = d.list(m, d.scratch[:0])
+	out, other := insert(d.scratch, e, d.arena)
+	d.scratch = out
 	if other != nil && other.tag != e.tag {
 		d.conflict(d.mods[m].path.of(d.arena), *other, e, d.arena)
 	}

@@ -29,11 +29,12 @@ func (s *Store) writeJournal() error {
 			b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 			return j.Put(binary.BigEndian.AppendUint64(nil, next), b)
 		}
-		b := make([]byte, 0, journalChunk+maxPath+maxList*maxVersion)
-		var buf [maxList + 2]entry
+		b := make([]byte, 0, journalChunk+64<<10)
 		d := s.delta
+		var l []entry
 		for _, m := range d.dirty {
-			path, l := d.mods[m].path.of(d.arena), d.list(m, buf[:0])
+			path := d.mods[m].path.of(d.arena)
+			l = d.list(m, l[:0])
 			b = binary.AppendUvarint(b, uint64(len(path)))
 			b = append(b, path...)
 			b = binary.AppendUvarint(b, uint64(len(l)))
@@ -110,8 +111,7 @@ func (s *Store) replay(r *reader) error {
 			if len(pre) > 0 {
 				e.pre = d.keep(pre)
 			}
-			var buf [maxList + 2]entry
-			d.put(m, d.list(m, buf[:0]), e)
+			d.put(m, e)
 		}
 	}
 	for len(r.b) > 0 {

@@ -18,13 +18,11 @@ type span struct {
 
 func (s span) of(arena []byte) []byte { return arena[s.at : s.at+uint32(s.len)] }
 
-// Limits on what is kept of a module. An answer of the zone holds 255 bytes,
-// which is fewer entries than maxMajors; a module can't take more space than
-// this with any number of versions.
+// Limits on what is kept of a module, so that none takes more space than this
+// with any number of versions. Of more majors the newest are kept.
 const (
-	maxMajors = 16
+	maxMajors = 128
 	maxLines  = 4
-	maxList   = maxMajors + maxLines + 2
 )
 
 func compareEntries(a, b *entry, arena []byte) int {

@@ -17,6 +17,7 @@ type query struct {
 	block   blockReader
 	key     []byte
 	text    []byte
+	ends    []int
 	list    []entry
 	arena   []byte
 }
@@ -78,20 +79,19 @@ func (s *Store) Module(path string) (m Module, ok bool, err error) {
 // module makes the answer of a list of entries. It allocates the answer alone:
 // one string for all texts and one array for all versions.
 func (q *query) module(path string) Module {
-	var ends [maxList + 2]int
-	q.text = q.text[:0]
+	q.text, q.ends = q.text[:0], q.ends[:0]
 	for i := range q.list {
 		q.text = appendVersion(q.text, q.list[i].ver, q.list[i].pre.of(q.arena))
-		ends[i] = len(q.text)
+		q.ends = append(q.ends, len(q.text))
 	}
 	text := string(q.text)
 	roles := make([]Version, 0, 2*len(q.list))
 	add := func(i int) {
 		start := 0
 		if i > 0 {
-			start = ends[i-1]
+			start = q.ends[i-1]
 		}
-		roles = append(roles, Version{text[start:ends[i]], q.list[i].time, q.list[i].record})
+		roles = append(roles, Version{text[start:q.ends[i]], q.list[i].time, q.list[i].record})
 	}
 	m := Module{Path: path}
 	majors := 0

@@ -134,7 +134,7 @@ func newestOfLines(sorted []string) []string {
 		line, major := semver.MajorMinor(v), semver.Major(v)
 		newLine, newMajor := !lines[line], !majors[major]
 		lines[line], majors[major] = true, true
-		if newMajor && len(majors) <= 16 || newLine && len(lines) <= 4 {
+		if newMajor || newLine && len(lines) <= 4 {
 			out = append(out, v)
 		}
 	}
