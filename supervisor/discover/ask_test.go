@@ -11,17 +11,18 @@ import (
 	"github.com/miekg/dns"
 
 	"example.org/upkeep/internal/config"
+	"example.org/upkeep/supervisor/discover/zonetest"
 )
 
 // A setup is a discoverer for a tree.
-func (tr *tree) discoverer(t testing.TB, change ...func(*Config, *Options)) *Discoverer {
+func discoverer(t testing.TB, tr *zonetest.Tree, change ...func(*Config, *Options)) *Discoverer {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "anchor")
-	if err := os.WriteFile(file, []byte(tr.anchor()), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(tr.Anchor()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cfg := DefaultConfig()
-	cfg.Zone, cfg.Sources, cfg.Anchor = testZone, []string{"udp://" + tr.addr}, file
+	cfg.Zone, cfg.Sources, cfg.Anchor = testZone, []string{"udp://" + tr.Addr}, file
 	cfg.Timeout = config.Duration(2 * time.Second)
 	opt := Options{Now: func() time.Time { return epoch }, Dir: t.TempDir()}
 	for _, f := range change {
@@ -38,15 +39,15 @@ func (tr *tree) discoverer(t testing.TB, change ...func(*Config, *Options)) *Dis
 func TestAskThroughTree(t *testing.T) {
 	for _, tc := range []struct {
 		name string
-		algs treeAlgs
+		algs zonetest.Algorithms
 	}{
-		{"RSA, P-256, P-256; NSEC, compact denial", defaultAlgs},
-		{"Ed25519, P-384, Ed25519; NSEC3, NSEC", treeAlgs{dns.ED25519, dns.ECDSAP384SHA384, dns.ED25519, "nsec3", "nsec"}},
-		{"P-256, RSA, RSA; compact denial, NSEC3", treeAlgs{dns.ECDSAP256SHA256, dns.RSASHA256, dns.RSASHA256, "compact", "nsec3"}},
+		{"RSA, P-256, P-256; NSEC, compact denial", zonetest.Default},
+		{"Ed25519, P-384, Ed25519; NSEC3, NSEC", zonetest.Algorithms{Root: dns.ED25519, TLD: dns.ECDSAP384SHA384, Zone: dns.ED25519, TLDDenial: "nsec3", ZoneDenial: "nsec"}},
+		{"P-256, RSA, RSA; compact denial, NSEC3", zonetest.Algorithms{Root: dns.ECDSAP256SHA256, TLD: dns.RSASHA256, Zone: dns.RSASHA256, TLDDenial: "compact", ZoneDenial: "nsec3"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			tr := newTree(t, tc.algs)
-			d := tr.discoverer(t)
+			tr := zonetest.New(t, tc.algs)
+			d := discoverer(t, tr)
 			a, err := d.Ask(t.Context(), hello)
 			if err != nil {
 				t.Fatal(err)
@@ -74,8 +75,8 @@ func TestAskThroughTree(t *testing.T) {
 }
 
 func TestAskPinned(t *testing.T) {
-	tr := newTree(t, defaultAlgs)
-	key := tr.zone.key
+	tr := zonetest.New(t, zonetest.Default)
+	key := tr.Zone.Key
 	for _, tc := range []struct{ name, text string }{
 		{"DS", key.ToDS(dns.SHA256).String()},
 		{"DS SHA-384", key.ToDS(dns.SHA384).String()},
@@ -85,11 +86,11 @@ func TestAskPinned(t *testing.T) {
 		{"trusted-keys", `trusted-keys { l.upkeep.test 257 3 13 "` + key.PublicKey + `"; };`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			d := tr.discoverer(t, func(c *Config, _ *Options) {
+			d := discoverer(t, tr, func(c *Config, _ *Options) {
 				if err := os.WriteFile(c.Anchor, []byte(tc.text), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				c.Sources = []string{"server://" + tr.addr}
+				c.Sources = []string{"server://" + tr.Addr}
 			})
 			a, err := d.Ask(t.Context(), hello)
 			if err != nil || join(a.Versions) != "v1.0.1 v0.3.0" || len(a.Sources[0].Chain) != 1 {
@@ -100,9 +101,9 @@ func TestAskPinned(t *testing.T) {
 }
 
 func TestTransports(t *testing.T) {
-	tr := newTree(t, defaultAlgs)
+	tr := zonetest.New(t, zonetest.Default)
 	t.Run("tcp, one connection", func(t *testing.T) {
-		d := tr.discoverer(t, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + tr.addr} })
+		d := discoverer(t, tr, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + tr.Addr} })
 		if a, err := d.Ask(t.Context(), hello); err != nil || a.Sources[0].Transport != "tcp" {
 			t.Fatalf("%+v, %v", a, err)
 		}
@@ -112,37 +113,37 @@ func TestTransports(t *testing.T) {
 	})
 	t.Run("truncated over udp", func(t *testing.T) {
 		long := strings.Repeat("x", 250)
-		tr.mu.Lock()
-		old := tr.attack
-		tr.attack = func(q dns.Question, m *dns.Msg) *dns.Msg {
+		tr.Mu.Lock()
+		old := tr.Attack
+		tr.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg {
 			for range 6 {
-				m.Extra = append(m.Extra, rr(t, `pad. 60 IN TXT "`+long+`"`))
+				m.Extra = append(m.Extra, zonetest.RR(t, `pad. 60 IN TXT "`+long+`"`))
 			}
 			return m
 		}
-		before := tr.tcp
-		tr.mu.Unlock()
-		defer func() { tr.mu.Lock(); tr.attack = old; tr.mu.Unlock() }()
-		d := tr.discoverer(t)
+		before := tr.TCP
+		tr.Mu.Unlock()
+		defer func() { tr.Mu.Lock(); tr.Attack = old; tr.Mu.Unlock() }()
+		d := discoverer(t, tr)
 		if a, err := d.Ask(t.Context(), hello); err != nil || join(a.Versions) != "v1.0.1 v0.3.0" {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		_ = before
 	})
 	t.Run("always truncated over udp", func(t *testing.T) {
-		d := tr.discoverer(t)
-		tr.mu.Lock()
-		tr.attack = func(q dns.Question, m *dns.Msg) *dns.Msg {
-			m.Truncated = tr.asked[len(tr.asked)-1] == q && tr.tcp == 0
+		d := discoverer(t, tr)
+		tr.Mu.Lock()
+		tr.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg {
+			m.Truncated = tr.Asked[len(tr.Asked)-1] == q && tr.TCP == 0
 			return m
 		}
-		tr.tcp = 0
-		tr.mu.Unlock()
-		defer func() { tr.mu.Lock(); tr.attack = nil; tr.mu.Unlock() }()
+		tr.TCP = 0
+		tr.Mu.Unlock()
+		defer func() { tr.Mu.Lock(); tr.Attack = nil; tr.Mu.Unlock() }()
 		if a, err := d.Ask(t.Context(), hello); err != nil || join(a.Versions) != "v1.0.1 v0.3.0" {
 			t.Fatalf("%+v, %v", a, err)
 		}
-		if tr.tcp == 0 {
+		if tr.TCP == 0 {
 			t.Error("no question went over TCP")
 		}
 	})
@@ -151,8 +152,8 @@ func TestTransports(t *testing.T) {
 // The number of messages is that of the questions: nothing is asked twice, and
 // a warm client asks for the three records only.
 func TestExchanges(t *testing.T) {
-	tr := newTree(t, defaultAlgs)
-	d := tr.discoverer(t, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + tr.addr} })
+	tr := zonetest.New(t, zonetest.Default)
+	d := discoverer(t, tr, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + tr.Addr} })
 	a, err := d.Ask(t.Context(), hello)
 	if err != nil || a.Sources[0].Exchanges != 1+3*2+3 {
 		t.Errorf("cold: %d messages, %v", a.Sources[0].Exchanges, err)

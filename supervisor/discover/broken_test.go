@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 
 	"example.org/upkeep/dnsserver/name"
+	"example.org/upkeep/supervisor/discover/zonetest"
 )
 
 // change replaces the records of one name and type in an answer by those that
@@ -45,136 +46,136 @@ func TestBroken(t *testing.T) {
 	const nxmodule = "example.org/nothing"
 	for _, tc := range []struct {
 		name   string
-		algs   *treeAlgs
+		algs   *zonetest.Algorithms
 		module string
-		do     func(t *testing.T, tr *tree)
+		do     func(t *testing.T, tr *zonetest.Tree)
 		kind   string // of BogusError; "insecure", "unreachable", "malformed", "nozone" or "ok" for others
 		says   string
 	}{
-		{"changed text", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
+		{"changed text", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
 				m.Answer[0].(*dns.TXT).Txt = []string{"v=v9.9.9 t=1"}
 				return m
 			})
 		}, BadSignature, "does not verify"},
-		{"other key, same tag claimed", nil, hello, func(t *testing.T, tr *tree) {
-			evil := newZone(t, testZone, dns.ECDSAP256SHA256, "compact")
-			evil.key.Hdr.Name = testZone
-			tr.attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
-				m.Answer = evil.sign([]dns.RR{m.Answer[0]})
+		{"other key, same tag claimed", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			evil := zonetest.NewZone(t, testZone, dns.ECDSAP256SHA256, "compact")
+			evil.Key.Hdr.Name = testZone
+			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
+				m.Answer = evil.Sign([]dns.RR{m.Answer[0]})
 				return m
 			})
 		}, WrongKey, "is not a key of l.upkeep.test."},
-		{"another key answers for the whole zone", nil, hello, func(t *testing.T, tr *tree) {
-			evil := newZone(t, testZone, dns.ECDSAP256SHA256, "compact")
-			tr.zone.key, tr.zone.priv = evil.key, evil.priv
-			tr.zone.set(evil.key)
+		{"another key answers for the whole zone", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			evil := zonetest.NewZone(t, testZone, dns.ECDSAP256SHA256, "compact")
+			tr.Zone.Key, tr.Zone.Priv = evil.Key, evil.Priv
+			tr.Zone.Set(evil.Key)
 		}, WrongKey, "no key of l.upkeep.test. is the one that the DS record in test. names"},
-		{"TLD's key exchanged", nil, hello, func(t *testing.T, tr *tree) {
-			evil := newZone(t, "test.", dns.ECDSAP256SHA256, "nsec")
-			tr.tld.key, tr.tld.priv = evil.key, evil.priv
-			tr.tld.set(evil.key)
+		{"TLD's key exchanged", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			evil := zonetest.NewZone(t, "test.", dns.ECDSAP256SHA256, "nsec")
+			tr.TLD.Key, tr.TLD.Priv = evil.Key, evil.Priv
+			tr.TLD.Set(evil.Key)
 		}, WrongKey, "no key of test. is the one that the DS record in the root zone names"},
-		{"root's key exchanged", nil, hello, func(t *testing.T, tr *tree) {
-			evil := newZone(t, ".", dns.RSASHA256, "nsec")
-			tr.root.key, tr.root.priv = evil.key, evil.priv
-			tr.root.set(evil.key)
+		{"root's key exchanged", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			evil := zonetest.NewZone(t, ".", dns.RSASHA256, "nsec")
+			tr.Root.Key, tr.Root.Priv = evil.Key, evil.Priv
+			tr.Root.Set(evil.Key)
 		}, WrongKey, "no key of . is the one that file"},
-		{"own DS of another key", nil, hello, func(t *testing.T, tr *tree) {
-			tr.tld.set(newZone(t, testZone, dns.ECDSAP256SHA256, "").key.ToDS(dns.SHA256))
+		{"own DS of another key", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.TLD.Set(zonetest.NewZone(t, testZone, dns.ECDSAP256SHA256, "").Key.ToDS(dns.SHA256))
 		}, WrongKey, "DS record in test."},
-		{"zone expired", nil, hello, func(t *testing.T, tr *tree) {
-			tr.zone.incept, tr.zone.expire = epoch.Add(-10*24*time.Hour), epoch.Add(-3*24*time.Hour)
+		{"zone expired", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Zone.Inception, tr.Zone.Expiration = epoch.Add(-10*24*time.Hour), epoch.Add(-3*24*time.Hour)
 		}, Expired, "expired on 2026-11-18 12:00:00 UTC, 3 days ago"},
-		{"TLD expired", nil, hello, func(t *testing.T, tr *tree) { tr.tld.expire = epoch.Add(-time.Hour) }, Expired, "60 minutes ago"},
-		{"root expired", nil, hello, func(t *testing.T, tr *tree) { tr.root.expire = epoch.Add(-time.Hour) }, Expired, "DNSKEY ."},
-		{"expired within the skew", nil, hello, func(t *testing.T, tr *tree) { tr.zone.expire = epoch.Add(-4 * time.Minute) }, "ok", ""},
-		{"of the future", nil, hello, func(t *testing.T, tr *tree) { tr.zone.incept = epoch.Add(2 * time.Hour) }, NotYetValid, "valid only from"},
-		{"of the future within the skew", nil, hello, func(t *testing.T, tr *tree) { tr.zone.incept = epoch.Add(4 * time.Minute) }, "ok", ""},
-		{"signature removed from the answer", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(qname, dns.TypeTXT, unsigned)
+		{"TLD expired", nil, hello, func(t *testing.T, tr *zonetest.Tree) { tr.TLD.Expiration = epoch.Add(-time.Hour) }, Expired, "60 minutes ago"},
+		{"root expired", nil, hello, func(t *testing.T, tr *zonetest.Tree) { tr.Root.Expiration = epoch.Add(-time.Hour) }, Expired, "DNSKEY ."},
+		{"expired within the skew", nil, hello, func(t *testing.T, tr *zonetest.Tree) { tr.Zone.Expiration = epoch.Add(-4 * time.Minute) }, "ok", ""},
+		{"of the future", nil, hello, func(t *testing.T, tr *zonetest.Tree) { tr.Zone.Inception = epoch.Add(2 * time.Hour) }, NotYetValid, "valid only from"},
+		{"of the future within the skew", nil, hello, func(t *testing.T, tr *zonetest.Tree) { tr.Zone.Inception = epoch.Add(4 * time.Minute) }, "ok", ""},
+		{"signature removed from the answer", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(qname, dns.TypeTXT, unsigned)
 		}, MissingSignature, "has no signature"},
-		{"signature removed from DNSKEY", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(testZone, dns.TypeDNSKEY, unsigned)
+		{"signature removed from DNSKEY", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(testZone, dns.TypeDNSKEY, unsigned)
 		}, MissingSignature, "DNSKEY record of l.upkeep.test. has no signature"},
-		{"signature removed from DS", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(testZone, dns.TypeDS, unsigned)
+		{"signature removed from DS", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(testZone, dns.TypeDS, unsigned)
 		}, MissingSignature, "DS record of l.upkeep.test. has no signature"},
-		{"DNSKEY removed", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(testZone, dns.TypeDNSKEY, func(m *dns.Msg) *dns.Msg { m.Answer = nil; return m })
+		{"DNSKEY removed", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(testZone, dns.TypeDNSKEY, func(m *dns.Msg) *dns.Msg { m.Answer = nil; return m })
 		}, MissingSignature, "has no DNSKEY record"},
-		{"DS removed, unproved", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(testZone, dns.TypeDS, func(m *dns.Msg) *dns.Msg { m.Answer = nil; return m })
+		{"DS removed, unproved", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(testZone, dns.TypeDS, func(m *dns.Msg) *dns.Msg { m.Answer = nil; return m })
 		}, MissingSignature, "nothing signed proves it"},
-		{"all signatures removed everywhere", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = func(q dns.Question, m *dns.Msg) *dns.Msg { return unsigned(m) }
+		{"all signatures removed everywhere", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg { return unsigned(m) }
 		}, MissingSignature, "DNSKEY record of . has no signature"},
-		{"unsigned delegation inserted by the parent, NSEC", nil, hello, func(t *testing.T, tr *tree) {
-			delete(tr.tld.records, rkey(testZone, dns.TypeDS))
+		{"unsigned delegation inserted by the parent, NSEC", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			delete(tr.TLD.Records, zonetest.RecordKey(testZone, dns.TypeDS))
 		}, "insecure", "is delegated without a DS record in test."},
-		{"unsigned delegation, NSEC3 opt-out", &treeAlgs{dns.ED25519, dns.ED25519, dns.ED25519, "nsec3", "compact"}, hello, func(t *testing.T, tr *tree) {
-			tr.tld.optOut = true
-			delete(tr.tld.records, rkey(testZone, dns.TypeDS))
+		{"unsigned delegation, NSEC3 opt-out", &zonetest.Algorithms{Root: dns.ED25519, TLD: dns.ED25519, Zone: dns.ED25519, TLDDenial: "nsec3", ZoneDenial: "compact"}, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.TLD.OptOut = true
+			delete(tr.TLD.Records, zonetest.RecordKey(testZone, dns.TypeDS))
 		}, "insecure", "without a DS record"},
-		{"DS of SHA-1 only", nil, hello, func(t *testing.T, tr *tree) {
-			tr.tld.set(tr.zone.key.ToDS(dns.SHA1))
+		{"DS of SHA-1 only", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.TLD.Set(tr.Zone.Key.ToDS(dns.SHA1))
 		}, "insecure", "not accepted"},
-		{"algorithm RSASHA1", &treeAlgs{dns.RSASHA256, dns.ECDSAP256SHA256, dns.RSASHA1, "nsec", "compact"}, hello, func(t *testing.T, tr *tree) {}, "insecure", "not accepted"},
-		{"algorithm downgrade to a key that is not in the DS", nil, hello, func(t *testing.T, tr *tree) {
-			weak := newZone(t, testZone, dns.RSASHA1, "")
-			tr.attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
-				m.Answer = weak.sign([]dns.RR{m.Answer[0]})
+		{"algorithm RSASHA1", &zonetest.Algorithms{Root: dns.RSASHA256, TLD: dns.ECDSAP256SHA256, Zone: dns.RSASHA1, TLDDenial: "nsec", ZoneDenial: "compact"}, hello, func(t *testing.T, tr *zonetest.Tree) {}, "insecure", "not accepted"},
+		{"algorithm downgrade to a key that is not in the DS", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			weak := zonetest.NewZone(t, testZone, dns.RSASHA1, "")
+			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
+				m.Answer = weak.Sign([]dns.RR{m.Answer[0]})
 				return m
 			})
 		}, Algorithm, "RSASHA1"},
-		{"signed by the zone above", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
-				m.Answer = tr.tld.sign([]dns.RR{m.Answer[0]})
+		{"signed by the zone above", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
+				m.Answer = tr.TLD.Sign([]dns.RR{m.Answer[0]})
 				return m
 			})
 		}, WrongSigner, "is by the zone test."},
-		{"NXDOMAIN forged", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
+		{"NXDOMAIN forged", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
 				m.Answer, m.Rcode = nil, dns.RcodeNameError
 				return m
 			})
 		}, MissingSignature, "forges absences"},
-		{"NXDOMAIN with another name's proof", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
+		{"NXDOMAIN with another name's proof", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
 				other := new(dns.Msg)
 				other.SetQuestion("zzz.v0."+testZone, dns.TypeTXT)
-				tr.zone.answer(other)
+				tr.Zone.Answer(other)
 				m.Answer, m.Ns, m.Rcode = nil, other.Ns, dns.RcodeNameError
 				return m
 			})
 		}, BadDenial, "no NSEC record is about this name"},
-		{"no data with the name's own proof, which lists TXT", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
+		{"no data with the name's own proof, which lists TXT", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
 				other := new(dns.Msg)
 				other.SetQuestion(qname, dns.TypeA)
-				tr.zone.answer(other)
+				tr.Zone.Answer(other)
 				m.Answer, m.Ns = nil, other.Ns
 				return m
 			})
 		}, BadDenial, "it lists the type"},
-		{"denial of an unknown module stripped", nil, nxmodule, func(t *testing.T, tr *tree) {
-			tr.attack = func(q dns.Question, m *dns.Msg) *dns.Msg { m.Ns = strip(m.Ns, dns.TypeNSEC); return m }
+		{"denial of an unknown module stripped", nil, nxmodule, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg { m.Ns = strip(m.Ns, dns.TypeNSEC); return m }
 		}, MissingSignature, "nothing signed proves it"},
-		{"zone denied by the TLD", nil, hello, func(t *testing.T, tr *tree) {
-			delete(tr.tld.records, rkey(testZone, dns.TypeDS))
-			delete(tr.tld.records, rkey(testZone, dns.TypeNS))
+		{"zone denied by the TLD", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			delete(tr.TLD.Records, zonetest.RecordKey(testZone, dns.TypeDS))
+			delete(tr.TLD.Records, zonetest.RecordKey(testZone, dns.TypeNS))
 		}, "nozone", "test. signs that upkeep.test. does not exist"},
-		{"alias", nil, hello, func(t *testing.T, tr *tree) {
-			delete(tr.zone.records, rkey(qname, dns.TypeTXT))
-			tr.attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
-				m.Answer = tr.zone.sign([]dns.RR{rr(t, qname+" 60 IN CNAME evil.test.")})
+		{"alias", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			delete(tr.Zone.Records, zonetest.RecordKey(qname, dns.TypeTXT))
+			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
+				m.Answer = tr.Zone.Sign([]dns.RR{zonetest.RR(t, qname+" 60 IN CNAME evil.test.")})
 				return m
 			})
 		}, BadMessage, "alias"},
-		{"wildcard instead of the name", nil, nxmodule, func(t *testing.T, tr *tree) {
+		{"wildcard instead of the name", nil, nxmodule, func(t *testing.T, tr *zonetest.Tree) {
 			nx, _ := name.Module(nxmodule, testZone)
-			tr.attack = onQuestion(nx, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
-				set := tr.zone.sign([]dns.RR{rr(t, "*._.example.org.v0."+testZone+` 60 IN TXT "v=v9.0.0 t=1"`)})
+			tr.Attack = onQuestion(nx, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
+				set := tr.Zone.Sign([]dns.RR{zonetest.RR(t, "*._.example.org.v0."+testZone+` 60 IN TXT "v=v9.0.0 t=1"`)})
 				for _, r := range set {
 					r.Header().Name = nx
 				}
@@ -182,26 +183,26 @@ func TestBroken(t *testing.T) {
 				return m
 			})
 		}, BadWildcard, "without proof that the name itself does not exist"},
-		{"two TXT records", nil, hello, func(t *testing.T, tr *tree) {
-			tr.zone.add(rr(t, qname+` 60 IN TXT "v=v9.0.0 t=1"`))
+		{"two TXT records", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Zone.Add(zonetest.RR(t, qname+` 60 IN TXT "v=v9.0.0 t=1"`))
 		}, "malformed", "has 2 TXT records"},
-		{"not a release", nil, hello, func(t *testing.T, tr *tree) {
-			tr.zone.set(rr(t, qname+` 60 IN TXT "v=v1.2.3-rc1 t=1"`))
+		{"not a release", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Zone.Set(zonetest.RR(t, qname+` 60 IN TXT "v=v1.2.3-rc1 t=1"`))
 		}, "malformed", "not a release"},
-		{"another module's major version", nil, hello, func(t *testing.T, tr *tree) {
-			tr.zone.set(rr(t, qname+` 60 IN TXT "v=v2.0.0 t=1"`))
+		{"another module's major version", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Zone.Set(zonetest.RR(t, qname+` 60 IN TXT "v=v2.0.0 t=1"`))
 		}, "malformed", "not a release of this module"},
-		{"server failure", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = func(q dns.Question, m *dns.Msg) *dns.Msg { m.Rcode = dns.RcodeServerFailure; return m }
+		{"server failure", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg { m.Rcode = dns.RcodeServerFailure; return m }
 		}, "unreachable", "SERVFAIL"},
-		{"refused", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg { m.Rcode = dns.RcodeRefused; m.Answer = nil; return m })
+		{"refused", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg { m.Rcode = dns.RcodeRefused; m.Answer = nil; return m })
 		}, "unreachable", "REFUSED"},
-		{"silence", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = func(q dns.Question, m *dns.Msg) *dns.Msg { return nil }
+		{"silence", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg { return nil }
 		}, "unreachable", "did not answer in time"},
-		{"many keys with one tag", nil, hello, func(t *testing.T, tr *tree) {
-			tr.attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
+		{"many keys with one tag", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
+			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
 				good := m.Answer[1].(*dns.RRSIG)
 				m.Answer = m.Answer[:1]
 				for i := range maxVerify + 1 {
@@ -214,15 +215,15 @@ func TestBroken(t *testing.T) {
 		}, TooMuchWork, "made to cost time"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			algs := defaultAlgs
+			algs := zonetest.Default
 			if tc.algs != nil {
 				algs = *tc.algs
 			}
-			tr := newTree(t, algs)
-			d := tr.discoverer(t, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + tr.addr} })
-			tr.mu.Lock()
+			tr := zonetest.New(t, algs)
+			d := discoverer(t, tr, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + tr.Addr} })
+			tr.Mu.Lock()
 			tc.do(t, tr)
-			tr.mu.Unlock()
+			tr.Mu.Unlock()
 			if tc.name == "silence" {
 				d.cfg.Timeout /= 10
 			}

@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"example.org/upkeep/dnsserver/name"
+	"example.org/upkeep/supervisor/discover/zonetest"
 )
 
 // said makes a source's answer.
@@ -122,23 +125,23 @@ func TestAgreedTime(t *testing.T) {
 
 // The marks outlive the process, and max_silence is noticed.
 func TestMemory(t *testing.T) {
-	tr := newTree(t, defaultAlgs)
+	tr := zonetest.New(t, zonetest.Default)
 	now := epoch
 	dir := t.TempDir()
 	open := func() *Discoverer {
-		return tr.discoverer(t, func(c *Config, o *Options) { o.Dir, o.Now = dir, func() time.Time { return now } })
+		return discoverer(t, tr, func(c *Config, o *Options) { o.Dir, o.Now = dir, func() time.Time { return now } })
 	}
 	if _, err := open().Ask(t.Context(), hello); err != nil {
 		t.Fatal(err)
 	}
-	tr.publish(t, 99, epoch, "v1.0.0")
+	tr.Publish(t, 99, epoch, "v1.0.0")
 	a, err := open().Ask(t.Context(), hello)
 	if !errors.Is(err, ErrStale) || !a.Fresh.StaleSince.Equal(now) || !a.Fresh.Last.Equal(epoch) || a.Fresh.Silent {
 		t.Fatalf("replay after a restart: %v, %+v", err, a.Fresh)
 	}
 	now = now.Add(71 * time.Hour)
-	for _, z := range tr.zones {
-		z.expire = epoch.Add(1000 * time.Hour)
+	for _, z := range tr.Zones {
+		z.Expiration = epoch.Add(1000 * time.Hour)
 	}
 	d := open()
 	if a, _ := d.Ask(t.Context(), hello); a.Fresh.Silent || !a.Fresh.StaleSince.Equal(epoch) {
@@ -149,7 +152,7 @@ func TestMemory(t *testing.T) {
 	if !a.Fresh.Silent || a.Events[len(a.Events)-1].Kind != EventSilence {
 		t.Errorf("after max_silence: %+v, %v", a.Fresh, a.Events)
 	}
-	tr.publish(t, 101, now, "v1.0.2")
+	tr.Publish(t, 101, now, "v1.0.2")
 	now = now.Add(time.Minute) // cached by nobody, but keys may have expired
 	if a, err := d.Ask(t.Context(), hello); err != nil || a.Fresh.Silent || !a.Fresh.StaleSince.IsZero() {
 		t.Errorf("fresh again: %v, %+v", err, a.Fresh)
@@ -159,26 +162,26 @@ func TestMemory(t *testing.T) {
 // Two name servers of one zone that sign different things at one size are kept
 // as evidence.
 func TestEvidence(t *testing.T) {
-	tr := newTree(t, defaultAlgs)
-	other := &tree{zones: []*tzone{tr.root, tr.tld, nil}, root: tr.root, tld: tr.tld}
-	twin := *tr.zone
-	twin.records = map[string][]dnsRR{}
-	for k, v := range tr.zone.records {
-		twin.records[k] = v
+	tr := zonetest.New(t, zonetest.Default)
+	other := &zonetest.Tree{Zones: []*zonetest.Zone{tr.Root, tr.TLD, nil}, Root: tr.Root, TLD: tr.TLD}
+	twin := *tr.Zone
+	twin.Records = map[string][]dns.RR{}
+	for k, v := range tr.Zone.Records {
+		twin.Records[k] = v
 	}
-	other.zone, other.zones[2] = &twin, &twin
-	other.publish(t, 100, epoch.Add(-time.Minute), "v1.9.9")
-	other.start(t)
+	other.Zone, other.Zones[2] = &twin, &twin
+	other.Publish(t, 100, epoch.Add(-time.Minute), "v1.9.9")
+	other.Start(t)
 	dir := t.TempDir()
-	d := tr.discoverer(t, func(c *Config, o *Options) {
-		c.Sources = []string{"udp://" + tr.addr, "udp://" + other.addr}
+	d := discoverer(t, tr, func(c *Config, o *Options) {
+		c.Sources = []string{"udp://" + tr.Addr, "udp://" + other.Addr}
 		o.Dir = dir
 	})
 	a, err := d.Ask(t.Context(), hello)
 	if !errors.Is(err, ErrDisagree) || len(a.Events) != 1 || a.Events[0].Kind != EventConflict || len(a.Events[0].Files) != 2 {
 		t.Fatalf("%v, %+v", err, a.Events)
 	}
-	for i, want := range []string{tr.addr, other.addr} {
+	for i, want := range []string{tr.Addr, other.Addr} {
 		text := readFile(t, a.Events[0].Files[i])
 		if !strings.Contains(text, want) || strings.Count(text, `"Wire"`) != 3 {
 			t.Errorf("evidence %d: %s", i, text)
@@ -188,12 +191,12 @@ func TestEvidence(t *testing.T) {
 
 // Supervisors of one host share what one of them asked, and believe none of it.
 func TestSharedCache(t *testing.T) {
-	tr := newTree(t, defaultAlgs)
+	tr := zonetest.New(t, zonetest.Default)
 	dir := t.TempDir()
 	now := epoch
 	open := func() *Discoverer {
-		return tr.discoverer(t, func(c *Config, o *Options) {
-			c.Cache, c.Sources = dir, []string{"tcp://" + tr.addr}
+		return discoverer(t, tr, func(c *Config, o *Options) {
+			c.Cache, c.Sources = dir, []string{"tcp://" + tr.Addr}
 			o.Now = func() time.Time { return now }
 		})
 	}
@@ -213,13 +216,13 @@ func TestSharedCache(t *testing.T) {
 	now = now.Add(45 * time.Second)
 	ask(5) // the texts, and what the TLD says of a name that is no zone, are over
 	// Another user of the machine writes what it likes.
-	evil := newTree(t, defaultAlgs)
-	evil.publish(t, 200, now, "v1.6.6")
-	d := evil.discoverer(t, func(c *Config, o *Options) {
-		c.Cache, c.Sources = dir, []string{"tcp://" + evil.addr}
+	evil := zonetest.New(t, zonetest.Default)
+	evil.Publish(t, 200, now, "v1.6.6")
+	d := discoverer(t, evil, func(c *Config, o *Options) {
+		c.Cache, c.Sources = dir, []string{"tcp://" + evil.Addr}
 		o.Now = func() time.Time { return now }
 	})
-	d.sources[0].spec = "tcp://" + tr.addr // writes under the honest source's name
+	d.sources[0].spec = "tcp://" + tr.Addr // writes under the honest source's name
 	if a, err := d.Ask(t.Context(), hello); err != nil || join(a.Versions) != "v1.6.6" {
 		t.Fatal(a.Versions, err)
 	}
