@@ -128,6 +128,9 @@ func run(ctx context.Context, args []string) (err error) {
 func folder(dir string) (string, bool, error) {
 	if dir == "" {
 		tmp, err := os.MkdirTemp("", "upkeep-demo-")
+		if err == nil {
+			err = os.Chmod(tmp, 0o755) // builds run as another user when the builder is root
+		}
 		return tmp, false, err
 	}
 	dir, err := filepath.Abs(dir)

@@ -168,7 +168,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	db := "/sumdb/" + s.name
 	mux.HandleFunc("GET "+db+"/supported", func(http.ResponseWriter, *http.Request) {})
-	mux.Handle(db+"/", http.StripPrefix(db, s.log.Handler(nil)))
+	mux.Handle("GET "+db+"/", http.StripPrefix(db, s.log.Handler(nil)))
 	mux.HandleFunc("GET /", s.proxy)
 	return mux
 }
