@@ -264,7 +264,7 @@ func (d *demo) attacks(ctx context.Context, running string) error {
 		end: func() int { _, forked := d.httpRelay.honest(); endFork(); return forked },
 	}, {
 		name:   "attack: the DNS answer carries a signature by another key",
-		kinds:  []string{"wrong_key", "bad_signature"},
+		kinds:  []string{"dns_wrong_key", "dns_bad_signature"},
 		reason: "key",
 		begin: func(ctx context.Context, next string) error {
 			d.dnsRelay.forge(next)
