@@ -290,3 +290,25 @@ func TestSuccessor(t *testing.T) {
 		}
 	}
 }
+
+// Resolvers find the encrypted transports by SVCB (RFC 9461).
+func TestBindings(t *testing.T) {
+	cfg := testConfig()
+	cfg.Encrypted = Encrypted{DoT: 853, DoH: 8443}
+	h := testHandler(t, cfg, testIndex())
+	r := exchange(t, h, question("_dns.ns0."+testZone, dns.TypeSVCB, true), client)
+	var got []string
+	for _, rr := range r.Answer {
+		if s, ok := rr.(*dns.SVCB); ok {
+			got = append(got, strings.TrimPrefix(s.String(), s.Hdr.String()))
+		}
+	}
+	want := "1 ns0.l.upkeep.test. alpn=\"dot\" & 2 ns0.l.upkeep.test. alpn=\"h2\" port=\"8443\" dohpath=\"/dns-query{?dns}\""
+	if strings.Join(got, " & ") != want {
+		t.Errorf("%q; want %q", got, want)
+	}
+	h = testHandler(t, testConfig(), testIndex())
+	if r := exchange(t, h, question("_dns.ns0."+testZone, dns.TypeSVCB, false), client); r.Rcode != dns.RcodeNameError {
+		t.Errorf("without: %v", r)
+	}
+}

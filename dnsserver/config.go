@@ -24,7 +24,31 @@ type ZoneConfig struct {
 	StaleAfter  config.Duration `toml:"stale_after" comment:"When the log was last read longer ago than this, names of modules are answered SERVFAIL,\nso that resolvers ask another server. 0 is never."`
 	Validity    config.Duration `toml:"signature_validity" comment:"How long signatures are valid; they are renewed at half of it. At least one hour."`
 	NSID        string          `toml:"nsid" comment:"The name of this server for operators who ask which one answers (NSID); empty is none."`
+	Encrypted   Encrypted       `toml:"-"`
 	ReportAgent string          `toml:"report_agent" comment:"Domain to which resolvers report errors they met in the zone (RFC 9567); empty is none."`
+}
+
+// Encrypted says which encrypted transports the name servers in the zone have,
+// so that resolvers can find them (RFC 9461). A port of 0 is none.
+type Encrypted struct {
+	DoT, DoH uint16
+}
+
+// bindings returns the SVCB records of a name server.
+func (e Encrypted) bindings(host string, ttl uint32) (rrs []dns.RR) {
+	add := func(port, usual uint16, params ...dns.SVCBKeyValue) {
+		if port == 0 {
+			return
+		}
+		if port != usual {
+			params = append(params, &dns.SVCBPort{Port: port})
+		}
+		rrs = append(rrs, &dns.SVCB{Hdr: dns.RR_Header{Name: "_dns." + host, Rrtype: dns.TypeSVCB, Class: dns.ClassINET, Ttl: ttl},
+			Priority: uint16(len(rrs) + 1), Target: host, Value: params})
+	}
+	add(e.DoT, 853, &dns.SVCBAlpn{Alpn: []string{"dot"}})
+	add(e.DoH, 443, &dns.SVCBAlpn{Alpn: []string{"h2"}}, &dns.SVCBDoHPath{Template: DoHPath + "{?dns}"})
+	return rrs
 }
 
 // A NameServer is a name server of the zone.
@@ -107,6 +131,9 @@ func (c *ZoneConfig) static() (zone string, soa *dns.SOA, rrs []dns.RR, err erro
 			return fail("zone.nameserver %s: is not in the zone %s, so its addresses belong elsewhere", ns.Name, zone)
 		}
 		rrs = append(rrs, &dns.NS{Hdr: hdr(zone, dns.TypeNS), Ns: host})
+		if inZone {
+			rrs = append(rrs, c.Encrypted.bindings(host, apexTTL)...)
+		}
 		for _, a := range ns.Addresses {
 			if a = a.Unmap(); a.Is4() {
 				rrs = append(rrs, &dns.A{Hdr: hdr(host, dns.TypeA), A: a.AsSlice()})

@@ -3,8 +3,11 @@ package dnsserver
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
+	"fmt"
 	"math/bits"
 	"net/netip"
+	"strings"
 )
 
 // Server cookies are those of RFC 9018: servers that share secrets accept each
@@ -101,6 +104,41 @@ func sipHash24(key *cookieSecret, msg []byte) uint64 {
 		round()
 	}
 	return v0 ^ v1 ^ v2 ^ v3
+}
+
+// SetCookieSecrets sets the secrets that servers of one name share. The first
+// makes cookies, all are accepted: a new one is appended everywhere, then put
+// first, and the old one is taken away an hour later.
+func (h *Handler) SetCookieSecrets(secrets [][16]byte) {
+	list := make([]cookieSecret, len(secrets))
+	for i, s := range secrets {
+		list[i] = s
+	}
+	if len(list) > 0 {
+		h.cookies.Store(&list)
+	}
+}
+
+// ParseCookieSecrets reads secrets, 32 hex digits a line; # starts a comment.
+func ParseCookieSecrets(text string) ([][16]byte, error) {
+	var secrets [][16]byte
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		b, err := hex.DecodeString(line)
+		if err != nil || len(b) != 16 {
+			return nil, fmt.Errorf("line %d is no secret of 32 hex digits", n)
+		}
+		secrets = append(secrets, [16]byte(b))
+	}
+	if len(secrets) == 0 || len(secrets) > 8 {
+		return nil, fmt.Errorf("there are %d secrets; use one to eight", len(secrets))
+	}
+	return secrets, nil
 }
 
 // newCookieSecrets makes a secret that only this process knows.

@@ -143,11 +143,16 @@ func (s *Server) listenBoth(host, port string) (netip.AddrPort, error) {
 		}
 	}
 	for _, c := range udp {
-		s.wg.Go(func() { s.serveUDP(c) })
-		context.AfterFunc(s.ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
+		s.startUDP(c)
 	}
 	s.ServeStream(tcp, TCP)
 	return netip.AddrPortFrom(got.Addr().Unmap(), got.Port()), nil
+}
+
+// startUDP answers on a socket until the server is closed.
+func (s *Server) startUDP(c *net.UDPConn) {
+	s.wg.Go(func() { s.serveUDP(c) })
+	context.AfterFunc(s.ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
 }
 
 // signQueue is how many queries can wait for a signature. At some 20,000

@@ -332,3 +332,28 @@ func TestCookies(t *testing.T) {
 		t.Errorf("a good cookie %s was answered by %s", first, again)
 	}
 }
+
+func TestCookieSecrets(t *testing.T) {
+	secrets, err := ParseCookieSecrets("# shared\n000102030405060708090a0b0c0d0e0f # new\n\nffffffffffffffffffffffffffffffff\n")
+	if err != nil || len(secrets) != 2 || secrets[0][15] != 15 || secrets[1][0] != 255 {
+		t.Errorf("%x, %v", secrets, err)
+	}
+	for _, bad := range []string{"", "# none\n", "00", "zz0102030405060708090a0b0c0d0e0f"} {
+		if s, err := ParseCookieSecrets(bad); err == nil {
+			t.Errorf("%q: %x", bad, s)
+		}
+	}
+	// Two servers with the same secrets accept each other's cookies.
+	m := question(testZone, dns.TypeSOA, true)
+	opt := &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0102030405060708"}
+	m.IsEdns0().Option = append(m.IsEdns0().Option, opt)
+	for range 3 {
+		h := testHandler(t, testConfig(), testIndex())
+		h.SetCookieSecrets(secrets)
+		got := options(exchange(t, h, m, client))[dns.EDNS0COOKIE].(*dns.EDNS0_COOKIE).Cookie
+		if len(opt.Cookie) == 48 && got != opt.Cookie {
+			t.Errorf("another server's cookie %s was answered by %s", opt.Cookie, got)
+		}
+		opt.Cookie = got
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -280,5 +282,42 @@ func TestClose(t *testing.T) {
 	s.Close()
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("took %s", took)
+	}
+}
+
+// Sockets that another process opened.
+func TestInherited(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no systemd on Windows")
+	}
+	s := NewServer(testHandler(t, testConfig(), testIndex()), ListenConfig{Workers: 2})
+	defer s.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := net.ListenPacket("udp", l.Addr().String())
+	if err != nil {
+		t.Skip("the port is taken")
+	}
+	for _, f := range []interface{ File() (*os.File, error) }{l.(*net.TCPListener), u.(*net.UDPConn)} {
+		file, err := f.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.listenFile(file); err != nil || got.String() != l.Addr().String() {
+			t.Fatalf("%v, %v", got, err)
+		}
+	}
+	l.Close()
+	u.Close()
+	for _, network := range []string{"udp", "tcp"} {
+		c := dns.Client{Net: network, Timeout: 5 * time.Second}
+		if r, _, err := c.Exchange(question(moxName, dns.TypeTXT, true), l.Addr().String()); err != nil || texts(r) == "" {
+			t.Errorf("%s: %v, %v", network, r, err)
+		}
+	}
+	if _, err := s.ListenInherited(); err == nil {
+		t.Error("without systemd: no error")
 	}
 }
