@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
 	kgzip "github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -85,6 +89,8 @@ func (b *blobs) write(fill func(io.Writer) error, name func() string) error {
 // open returns a stored form of a binary, making it if needed. A binary that
 // is not there is fs.ErrNotExist.
 func (b *blobs) open(hex string, f form) (*os.File, error) {
+	now := time.Now()
+	_ = os.Chtimes(b.path(hex, plain), now, now) // says when it was last used; missing that is no harm
 	file, err := os.Open(b.path(hex, f))
 	if err == nil || f == plain || !errors.Is(err, fs.ErrNotExist) {
 		return file, err
@@ -120,4 +126,62 @@ func (b *blobs) compress(hex string, f form) error {
 func (b *blobs) has(hex string) bool {
 	_, err := os.Stat(b.path(hex, plain))
 	return err == nil
+}
+
+// keepFor is how long a binary stays that was just stored or used.
+const keepFor = time.Minute
+
+// trim removes the least recently used binaries until all together take at
+// most quota bytes. It returns how many it removed.
+func (b *blobs) trim(quota int64, now time.Time) (int, error) {
+	type blob struct {
+		hex  string
+		size int64
+		used time.Time
+	}
+	all := map[string]*blob{}
+	var total int64
+	err := filepath.WalkDir(b.dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return nil // renamed or removed meanwhile
+		}
+		hex, ext, _ := strings.Cut(d.Name(), ".")
+		if len(hex) != 64 {
+			return nil
+		}
+		bl := all[hex]
+		if bl == nil {
+			bl = &blob{hex: hex}
+			all[hex] = bl
+		}
+		bl.size += fi.Size()
+		total += fi.Size()
+		if ext == "" {
+			bl.used = fi.ModTime()
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("counting the binaries: %w", err)
+	}
+	byUse := slices.SortedFunc(maps.Values(all), func(x, y *blob) int { return x.used.Compare(y.used) })
+	removed := 0
+	for _, bl := range byUse {
+		if total <= quota || now.Sub(bl.used) < keepFor {
+			break
+		}
+		// The plain form last: without it the others are garbage that the next round removes.
+		for _, f := range []form{gzipped, zstded, plain} {
+			if err := os.Remove(b.path(bl.hex, f)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return removed, fmt.Errorf("removing a binary: %w", err)
+			}
+		}
+		total -= bl.size
+		removed++
+	}
+	return removed, nil
 }

@@ -21,10 +21,29 @@ type Config struct {
 	MaxWork        int             `toml:"max_work" comment:"Disk space of one build while it runs, in MiB."`
 	MaxBinary      int             `toml:"max_binary" comment:"Largest binary that is kept, in MiB."`
 	DiskFree       int             `toml:"disk_free" comment:"No build starts when less disk space than this is free, in MiB."`
+	Quota          int             `toml:"quota" comment:"Space for binaries, in MiB. The least recently used ones are removed; asking for one builds it again,\nwith the sum that is in the log. 0: no limit."`
 	Tries          int             `toml:"tries" comment:"How often a build is tried that fails for a reason that may pass."`
 	Backoff        config.Duration `toml:"backoff" comment:"Time before the second try; it grows fourfold with each."`
 	Abandon        config.Duration `toml:"abandon" comment:"A build that nobody has waited for during this time is cancelled."`
+	Limit          LimitConfig     `toml:"limit" comment:"What one client network (IPv4 /24, IPv6 /48) may start. Loopback has no limit."`
+	Allow          []string        `toml:"allow" comment:"Modules that are built, as patterns of path prefixes (\"github.com/mjl-\", \"example.org/*\"). Empty: all."`
+	Deny           []string        `toml:"deny" comment:"Modules that are not built, as patterns of path prefixes."`
+	Verifiers      []Verifier      `toml:"verifiers" comment:"Other build services of the same formats that must come to the same sum before a record is logged.\nNone of them may ask this one in turn: both would wait for each other."`
+	Require        int             `toml:"require" comment:"How many of the verifiers must have the same sum."`
+	VerifyTimeout  config.Duration `toml:"verify_timeout" comment:"How long to wait for a verifier, which may have to build first."`
 	Drain          config.Duration `toml:"drain" comment:"When the server is told to stop, builds that run have this long to end. The others go on at the next start."`
+}
+
+// LimitConfig bounds what one client network may start.
+type LimitConfig struct {
+	Recent int `toml:"recent" comment:"New builds with the current or previous Go version, in an hour. 0: no limit."`
+	Old    int `toml:"old" comment:"New builds with other Go versions, in an hour. 0: no limit."`
+}
+
+// A Verifier is another build service.
+type Verifier struct {
+	Key string `toml:"key" comment:"Verifier key of its log."`
+	URL string `toml:"url" comment:"Base address of its log. Empty: https://<name>/tlog, or http://<name>:8000/tlog for a name without a dot."`
 }
 
 // DefaultConfig returns the default values.
@@ -38,6 +57,11 @@ func DefaultConfig() Config {
 		MaxWork:        4096,
 		MaxBinary:      1024,
 		DiskFree:       2048,
+		Limit:          LimitConfig{Recent: 60, Old: 20},
+		Allow:          []string{},
+		Deny:           []string{},
+		Verifiers:      []Verifier{},
+		VerifyTimeout:  config.Duration(30 * time.Minute),
 		Tries:          3,
 		Backoff:        config.Duration(2 * time.Second),
 		Abandon:        config.Duration(time.Minute),
@@ -60,6 +84,20 @@ func (c Config) Check() error {
 	positive("tries", c.Tries)
 	if c.Parallel < 0 || c.Memory < 0 || c.DiskFree < 0 {
 		errs = append(errs, errors.New("parallel, memory and disk_free can't be negative"))
+	}
+	if c.Quota < 0 || c.Limit.Recent < 0 || c.Limit.Old < 0 {
+		errs = append(errs, errors.New("quota, limit.recent and limit.old can't be negative"))
+	}
+	if c.Require < 0 || c.Require > len(c.Verifiers) {
+		errs = append(errs, fmt.Errorf("require is %d, but there are %d verifiers", c.Require, len(c.Verifiers)))
+	}
+	if len(c.Verifiers) > 0 && c.Require == 0 {
+		errs = append(errs, errors.New("require is 0, so the verifiers decide nothing; set it to how many must agree"))
+	}
+	for _, v := range c.Verifiers {
+		if _, err := v.base(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if c.FetchTimeout == 0 || c.CompileTimeout == 0 {
 		errs = append(errs, errors.New("fetch_timeout and compile_timeout can't be 0"))

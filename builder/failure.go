@@ -22,6 +22,7 @@ type Failure struct {
 	Permanent bool   // the same spec will fail again
 	NotFound  bool   // the fault is the request's; without Permanent it may be right later: a version can be published
 	Text      string // for people, without local paths
+	Status    int    // of HTTP; 0: 404 or 500
 	Err       error  // for the log of the server, may be nil
 }
 
@@ -31,6 +32,9 @@ func (f *Failure) Unwrap() error { return f.Err }
 
 // HTTPStatus returns the status of a log lookup that met the failure.
 func (f *Failure) HTTPStatus() int {
+	if f.Status != 0 {
+		return f.Status
+	}
 	if f.NotFound {
 		return http.StatusNotFound
 	}
@@ -105,7 +109,7 @@ var rules = []rule{
 	{regexp.MustCompile(`package (\S+) is not a main package`), true, "Package $1 is not a command: it is not package main."},
 	{regexp.MustCompile(`module (\S+) found[^,]*, but does not contain package (\S+)`), true, "There is no package $2 in $1."},
 	{regexp.MustCompile(`no required module provides package (\S+);`), true, "There is no package $1 in this version."},
-	{regexp.MustCompile(`contains one or more (replace|exclude) directives`), true, "The module's go.mod has a $1 directive, with which nobody can install it as package@version."},
+	{regexp.MustCompile(`contains\s+one\s+or\s+more\s+(replace|exclude)\s+directives`), true, "The module's go.mod has a $1 directive, with which nobody can install it as package@version."},
 	{regexp.MustCompile(`requires go >= (\S+) \(running go (\S+?)[;)]`), true, "The module or one of its dependencies needs Go $1 or later; the build was asked for with Go $2."},
 	{regexp.MustCompile(`build constraints exclude all Go files in (?:\S*/)?([^/\s]+)`), true, "Package $1 has no Go files for this target without cgo."},
 	{regexp.MustCompile(`requires external \(cgo\) linking, but cgo is not enabled`), true, "Programs for this target can't be linked without cgo."},

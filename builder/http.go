@@ -65,6 +65,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/":
 		s.pages.ServeHome(w, r)
 		return
+	case "/favicon.ico":
+		s.pages.ServeError(w, r, http.StatusNotFound, "There is none.")
+		return
 	case "/robots.txt":
 		h.Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprint(w, "User-agent: *\nDisallow: /*@\nDisallow: /tlog/\n")
@@ -225,11 +228,18 @@ func (s *Service) serveFile(w http.ResponseWriter, r *http.Request, res Result, 
 		s.pages.ServeError(w, r, http.StatusNotFound, "The binary's name is "+sp.FileName()+".")
 		return
 	}
-	if res.SHA256 == "" {
-		s.pages.ServeError(w, r, http.StatusNotFound, "The binary is not stored here any more.")
-		return
-	}
 	h := w.Header()
+	if res.Removed {
+		again, err := s.follow(r.Context(), sp, ClientOf(r), func(Event) error { return nil })
+		if err == nil && (again.State != StateSuccess || again.Sum != res.Sum) {
+			err = &Failure{Text: "The binary is not stored any more, and building it again failed: " + again.Error, Status: again.status}
+		}
+		if err != nil {
+			s.serveFailure(w, r, err)
+			return
+		}
+		res = again
+	}
 	if f == plain {
 		h.Add("Vary", "Accept-Encoding")
 		if r.Header.Get("Range") == "" {

@@ -38,6 +38,9 @@ func parsePath(path string) (route, error) {
 			if err := module.Check(mod, v); err != nil {
 				return route{}, err
 			}
+			if module.CanonicalVersion(v) != v {
+				return route{}, fmt.Errorf("version %q is not canonical, like v1.2.3", v)
+			}
 		}
 		return route{module: mod, version: v}, nil
 	}

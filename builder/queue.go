@@ -187,6 +187,19 @@ func (q *queue) add(s spec.Spec, client string) (*job, error) {
 	return j, nil
 }
 
+// join returns the job for a spec if there is one, as add does.
+func (q *queue) join(s spec.Spec) *job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	j, ok := q.jobs[s]
+	if !ok || q.closed {
+		return nil
+	}
+	j.waiters++
+	j.idle = time.Time{}
+	return j
+}
+
 // leave ends the interest of a caller of add.
 func (q *queue) leave(j *job) {
 	q.mu.Lock()

@@ -38,6 +38,7 @@ type Result struct {
 	Error    string // one sentence or more, without local paths
 	NotFound bool   // the fault is the request's
 	Tries    int
+	status   int       // of HTTP, of a refusal
 	RetryAt  time.Time // of a failure that may pass: a request after this time builds again
 
 	// How it was built. Empty for a result known from the log only.

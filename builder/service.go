@@ -15,6 +15,8 @@
 //	toolchains/  verified Go toolchains
 //	modcache/    downloaded modules, written by the fetch step only
 //	gopath/      the go command's own state of the checksum database
+//	verifiers/   what was seen of other builders' logs
+//	mismatches/  results that another builder had otherwise, one file each
 //	sumdb/       this program's state of the checksum database
 //	std/         compiled standard libraries, from verified source only
 //	work/        one folder for each running build, removed afterwards
@@ -27,6 +29,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/version"
 	"log/slog"
 	"net/http"
 	"os"
@@ -77,7 +80,10 @@ type Service struct {
 	commands   *commandLists
 	logHandler http.Handler
 	metrics    *metrics
+	clients    *clientLimits
+	verifiers  []*verifier
 
+	dir                       string
 	modCache, goPath, workDir string
 	goProxy, goSumDB          string
 	netEnv                    []string
@@ -118,7 +124,7 @@ func New(o Options) (_ *Service, err error) {
 		return nil, err
 	}
 	s := &Service{cfg: o.Config, logger: o.Logger, sb: o.Sandbox, src: o.Source, pages: o.Pages,
-		goProxy: o.GOPROXY, goSumDB: o.GOSUMDB,
+		goProxy: o.GOPROXY, goSumDB: o.GOSUMDB, dir: o.Dir,
 		modCache: filepath.Join(o.Dir, "modcache"), goPath: filepath.Join(o.Dir, "gopath"), workDir: filepath.Join(o.Dir, "work"),
 		std:  &stdCaches{dir: filepath.Join(o.Dir, "std"), all: map[string]*stdCache{}},
 		temp: map[spec.Spec]Result{}, metrics: newMetrics(o.Metrics)}
@@ -176,6 +182,14 @@ func New(o Options) (_ *Service, err error) {
 	s.results = results{filepath.Join(o.Dir, "results")}
 	if s.toolchains, err = toolchain.Open(filepath.Join(o.Dir, "toolchains"), o.Source, o.Config.GoRoot, o.Logger); err != nil {
 		return nil, err
+	}
+	s.clients = newClientLimits(o.Config.Limit)
+	for _, v := range o.Config.Verifiers {
+		ver, err := openVerifier(v, filepath.Join(o.Dir, "verifiers"), o.Logger, o.Metrics)
+		if err != nil {
+			return nil, err
+		}
+		s.verifiers = append(s.verifiers, ver)
 	}
 	if s.queue, err = openQueue(filepath.Join(o.Dir, "queue"), o.Config.MaxQueue); err != nil {
 		return nil, err
@@ -315,6 +329,9 @@ func (s *Service) backoff(tries int) time.Duration {
 
 // record appends the record of a stored binary to the log.
 func (s *Service) record(ctx context.Context, out built, res *Result) error {
+	if err := s.agree(ctx, out.record); err != nil {
+		return err
+	}
 	id, err := s.log.Append(ctx, tlog.Entry{Key: out.record.Spec.String(), Text: out.record.Line()})
 	if errors.Is(err, tlog.ErrKeyExists) {
 		return temporary("The build gave another sum than the log records: "+out.record.Sum+".", &alarmError{"sum_differs", err})
@@ -337,11 +354,7 @@ func (s *Service) finish(j *job, res Result, keep bool) {
 		}
 		if res.State == StateSuccess {
 			// The form that most clients download.
-			go func() {
-				if f, err := s.blobs.open(res.SHA256, gzipped); err == nil {
-					f.Close()
-				}
-			}()
+			go s.afterStore(res.SHA256)
 		}
 	}
 	s.mu.Lock()
@@ -358,6 +371,22 @@ func (s *Service) finish(j *job, res Result, keep bool) {
 	}
 	if err := s.queue.finish(j, res, keep); err != nil {
 		s.logger.Error("ending a job", "spec", j.spec.String(), "err", err)
+	}
+}
+
+// afterStore makes the form that most clients download, and room.
+func (s *Service) afterStore(hex string) {
+	if f, err := s.blobs.open(hex, gzipped); err == nil {
+		f.Close()
+	}
+	if s.cfg.Quota == 0 {
+		return
+	}
+	n, err := s.blobs.trim(int64(s.cfg.Quota)<<20, time.Now())
+	if err != nil {
+		s.logger.Error("removing binaries that are not used", "err", err)
+	} else if n > 0 {
+		s.logger.Info("removed binaries that are not used", "count", n)
 	}
 }
 
@@ -487,10 +516,19 @@ func (s *Service) Watch(ctx context.Context, sp spec.Spec, client string, emit f
 	if res.State == StateSuccess || res.State == StateFailed && res.RetryAt.IsZero() || time.Now().Before(res.RetryAt) {
 		return res, emit(finalEvent(res))
 	}
-	j, err := s.queue.add(sp, client)
+	return s.follow(ctx, sp, client, emit)
+}
+
+// follow builds a spec, also one that was built before, or joins the build
+// that is under way.
+func (s *Service) follow(ctx context.Context, sp spec.Spec, client string, emit func(Event) error) (Result, error) {
+	j, err := s.enqueue(ctx, sp, client)
 	var f *Failure
 	if errors.As(err, &f) {
-		res := Result{Spec: sp, State: StateTempFailed, Error: f.Text}
+		res := Result{Spec: sp, State: StateTempFailed, Error: f.Text, NotFound: f.NotFound, status: f.Status}
+		if f.NotFound {
+			res.State = StateFailed
+		}
 		return res, emit(finalEvent(res))
 	}
 	if err != nil {
@@ -535,6 +573,30 @@ func finalEvent(res Result) Event {
 	return Event{Kind: "TempFailed", Error: res.Error}
 }
 
+// enqueue adds a build to the queue, if the rules for new builds allow it.
+func (s *Service) enqueue(ctx context.Context, sp spec.Spec, client string) (*job, error) {
+	if j := s.queue.join(sp); j != nil {
+		return j, nil
+	}
+	if !allowed(s.cfg.Allow, s.cfg.Deny, sp.Module) {
+		return nil, unknown("This server does not build " + sp.Module + ".")
+	}
+	if err := s.clients.take(client, func() bool { return s.recentGo(ctx, sp.GoVersion) }, time.Now()); err != nil {
+		return nil, err
+	}
+	return s.queue.add(sp, client)
+}
+
+// recentGo reports whether a Go version is of a release line that is maintained.
+func (s *Service) recentGo(ctx context.Context, v string) bool {
+	line, err := s.toolchains.Line(ctx)
+	if err != nil {
+		return false
+	}
+	lang := version.Lang(v)
+	return lang == version.Lang(line.Current) || lang == version.Lang(line.Previous) || lang == version.Lang(line.Next)
+}
+
 // Forget removes a failed result, so that the next request builds again.
 func (s *Service) Forget(sp spec.Spec) error {
 	if _, ok := s.log.Find(sp.String()); ok {
@@ -559,7 +621,7 @@ func (s *Service) lookup(ctx context.Context, key, client string) error {
 	if res.State == StateSuccess {
 		return nil
 	}
-	return &Failure{Permanent: res.State == StateFailed, NotFound: res.NotFound, Text: res.Error}
+	return &Failure{Permanent: res.State == StateFailed, NotFound: res.NotFound, Text: res.Error, Status: res.status}
 }
 
 var _ http.Handler = (*Service)(nil)

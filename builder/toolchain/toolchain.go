@@ -170,7 +170,9 @@ func (s *Store) Versions(ctx context.Context) []string {
 	list, fresh := s.list, time.Since(s.listed) < listFor
 	s.mu.Unlock()
 	if !fresh {
-		all, err := s.src.Proxy.List(ctx, ModulePath)
+		listCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		all, err := s.src.Proxy.List(listCtx, ModulePath)
+		cancel()
 		if err != nil && !errors.Is(err, goproxy.ErrNotFound) {
 			s.logger.Warn("asking the module proxy for Go versions", "err", err)
 		}

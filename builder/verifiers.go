@@ -1,0 +1,175 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/mod/sumdb/note"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/durable"
+	"example.org/upkeep/tlog"
+)
+
+// A verifier is another build service whose word counts.
+type verifier struct {
+	name string
+	log  *tlog.Client
+}
+
+// base returns the address of the verifier's log.
+func (v Verifier) base() (string, error) {
+	k, err := note.NewVerifier(v.Key)
+	if err != nil {
+		return "", fmt.Errorf("verifier key %q: %w", v.Key, err)
+	}
+	if v.URL == "" {
+		return LogURL(k.Name()), nil
+	}
+	u, err := url.Parse(v.URL)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+		return "", fmt.Errorf("verifier %s: %q is not an http or https URL", k.Name(), v.URL)
+	}
+	return strings.TrimSuffix(v.URL, "/"), nil
+}
+
+// LogURL returns the address of a build log by its name, when nothing else is said.
+func LogURL(name string) string {
+	if strings.Contains(name, ".") {
+		return "https://" + name + "/tlog"
+	}
+	return "http://" + name + ":8000/tlog"
+}
+
+func openVerifier(v Verifier, dir string, logger *slog.Logger, reg prometheus.Registerer) (*verifier, error) {
+	base, err := v.base()
+	if err != nil {
+		return nil, err
+	}
+	name, _, _ := strings.Cut(v.Key, "+")
+	// A lookup answers when the other side has built.
+	hc := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second,
+		DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext}}
+	c, err := tlog.NewClient(tlog.ClientConfig{Key: v.Key, URL: base, Dir: filepath.Join(dir, url.PathEscape(name)), HTTP: hc, Logger: logger, Metrics: reg})
+	if err != nil {
+		return nil, fmt.Errorf("verifier %s: %w", name, err)
+	}
+	return &verifier{name: name, log: c}, nil
+}
+
+// An opinion is what a verifier says of a spec.
+type opinion struct {
+	Verifier string
+	Record   string // its record, "" with an error
+	Error    string
+	same     bool
+	differs  bool
+}
+
+// decide returns whether opinions are enough to log a record: agreed, or that
+// no answer still to come can change that it is not.
+func decide(opinions []opinion, require, outstanding int) (agreed, hopeless bool) {
+	n := 0
+	for _, o := range opinions {
+		if o.same {
+			n++
+		}
+	}
+	return n >= require, n+outstanding < require
+}
+
+// agree asks the verifiers, all at once, until enough of them have the same sum.
+func (s *Service) agree(ctx context.Context, rec spec.Record) error {
+	if len(s.verifiers) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.VerifyTimeout.D())
+	defer cancel()
+	answers := make(chan opinion, len(s.verifiers))
+	for _, v := range s.verifiers {
+		go func() { answers <- v.ask(ctx, rec) }()
+	}
+	var opinions []opinion
+	for left := len(s.verifiers); left > 0; {
+		o := <-answers
+		left--
+		opinions = append(opinions, o)
+		if o.differs {
+			text := fmt.Sprintf("The verifier %s has another result for %s: it says %q, this server %q.", o.Verifier, rec.Spec, o.Record, strings.TrimSpace(string(rec.Line())))
+			s.alarm("verifier_differs", text)
+			if err := s.keepMismatch(rec, o); err != nil {
+				s.logger.Error("keeping a mismatch", "err", err)
+			}
+		}
+		agreed, hopeless := decide(opinions, s.cfg.Require, left)
+		if agreed {
+			return nil
+		}
+		if hopeless {
+			break
+		}
+	}
+	var texts []string
+	for _, o := range opinions {
+		switch {
+		case o.differs:
+			texts = append(texts, o.Verifier+" came to another sum")
+		case o.Error != "":
+			texts = append(texts, o.Verifier+" could not be asked")
+			s.logger.Warn("asking a verifier", "verifier", o.Verifier, "err", o.Error)
+		}
+	}
+	return temporary(fmt.Sprintf("The result is not logged: fewer than %d verifiers have the same (%s).", s.cfg.Require, strings.Join(texts, ", ")), nil)
+}
+
+// ask returns a verifier's opinion; it builds when it has none yet.
+func (v *verifier) ask(ctx context.Context, rec spec.Record) opinion {
+	o := opinion{Verifier: v.name}
+	got, err := v.log.Lookup(ctx, rec.Spec.String())
+	if err != nil {
+		o.Error = err.Error()
+		return o
+	}
+	theirs, err := spec.ParseRecord(got.Data)
+	if err != nil {
+		o.Error = err.Error()
+		return o
+	}
+	if theirs.Spec != rec.Spec {
+		o.Error = fmt.Sprintf("its log has a record of %s for %s", theirs.Spec, rec.Spec)
+		return o
+	}
+	o.Record = strings.TrimSpace(string(got.Data))
+	o.same = theirs == rec
+	o.differs = !o.same
+	return o
+}
+
+// keepMismatch writes down both sides of a difference.
+func (s *Service) keepMismatch(rec spec.Record, o opinion) error {
+	dir := filepath.Join(s.dir, "mismatches")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(struct {
+		Time   time.Time
+		Spec   string
+		Ours   string
+		Theirs opinion
+	}{time.Now().UTC(), rec.Spec.String(), strings.TrimSpace(string(rec.Line())), o}, "", "\t")
+	if err != nil {
+		return err
+	}
+	name := strings.TrimSuffix(filepath.Base(s.results.file(rec.Spec, ".json")), ".json") + "-" + url.PathEscape(o.Verifier) + ".json"
+	return durable.WriteFile(filepath.Join(dir, name), data, 0o644)
+}
