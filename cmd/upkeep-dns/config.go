@@ -26,14 +26,23 @@ import (
 
 // A Config is the program's configuration file.
 type Config struct {
-	Listen []string             `toml:"listen" comment:"Addresses to answer on over UDP and TCP. Port 0 is a free one, which is printed."`
+	Listen []string             `toml:"listen" comment:"Addresses to answer on over UDP and TCP. Port 0 is a free one, which is printed.\n\"systemd\" stands for the sockets that a .socket unit passes."`
 	Keys   string               `toml:"keys" comment:"Folder of the zone's keys: pairs of K*.key and K*.private files, see 'upkeep-dns keygen'."`
 	State  string               `toml:"state" comment:"Folder of the index and of the newest tree head. It must outlive restarts."`
 	HTTP   string               `toml:"http" comment:"Address for metrics (/metrics) and the page of the index; empty is none."`
 	Zone   dnsserver.ZoneConfig `toml:"zone" comment:"The zone."`
+	TLS    TLSConfig            `toml:"tls" comment:"Encrypted transports. The name servers in the zone announce them by SVCB records."`
 	Limits LimitConfig          `toml:"limits" comment:"Bounds on what askers can use."`
 	Log    LogConfig            `toml:"log" comment:"The checksum database."`
 	Watch  WatchConfig          `toml:"watch" comment:"What to watch, when log.mode is \"watch\"."`
+}
+
+// TLSConfig says which encrypted transports there are.
+type TLSConfig struct {
+	Certificate string `toml:"certificate" comment:"PEM file with the certificate of the name servers and its chain; read again when it changes."`
+	Key         string `toml:"key" comment:"PEM file with its key."`
+	DoT         string `toml:"dot" comment:"Address for DNS over TLS, for example \":853\"; empty is none."`
+	DoH         string `toml:"doh" comment:"Address for DNS over HTTPS, for example \":443\"; empty is none. The path is /dns-query."`
 }
 
 // LimitConfig bounds what askers can use.
@@ -41,6 +50,7 @@ type LimitConfig struct {
 	Idle       config.Duration      `toml:"tcp_idle" comment:"A TCP connection without a query is closed after this time."`
 	Conns      int                  `toml:"tcp_connections" comment:"TCP connections in all."`
 	ConnsPerIP int                  `toml:"tcp_connections_per_client" comment:"TCP connections of one IPv4 address or IPv6 /64."`
+	Cookies    string               `toml:"cookie_secrets" comment:"File with the secrets of DNS cookies, 32 hex digits a line, that servers of one name share; empty is one made at the start."`
 	Rate       dnsserver.RateConfig `toml:"rate" comment:"Answers over UDP."`
 	Answers    int                  `toml:"answers" comment:"Answers and signatures kept in memory, about 1 kB for each."`
 }
@@ -69,7 +79,7 @@ func defaultConfig() Config {
 		Keys:   "/var/lib/upkeep-dns/keys",
 		State:  "/var/lib/upkeep-dns",
 		Zone:   dnsserver.DefaultZoneConfig(),
-		Limits: LimitConfig{config.Duration(lc.Idle), lc.Conns, lc.ConnsPerIP, dnsserver.DefaultRateConfig(), dnsserver.DefaultAnswers},
+		Limits: LimitConfig{Idle: config.Duration(lc.Idle), Conns: lc.Conns, ConnsPerIP: lc.ConnsPerIP, Rate: dnsserver.DefaultRateConfig(), Answers: dnsserver.DefaultAnswers},
 		Log:    LogConfig{Mode: "follow", Interval: config.Duration(30 * time.Second)},
 		Watch:  WatchConfig{Modules: []string{}, Toolchain: true},
 	}
@@ -81,8 +91,17 @@ func defaultConfig() Config {
 const minInterval = 200 * time.Millisecond
 
 func (c *Config) check() error {
+	if err := c.TLS.check(); err != nil {
+		return err
+	}
+	c.Zone.Encrypted = c.TLS.announced()
 	if err := c.Zone.Check(); err != nil {
 		return err
+	}
+	if c.Limits.Cookies != "" {
+		if _, err := cookieSecrets(c.Limits.Cookies); err != nil {
+			return err
+		}
 	}
 	if len(c.Listen) == 0 {
 		return errors.New("listen: no address to answer on")
@@ -193,6 +212,10 @@ func (f *configFlags) register(fs *flag.FlagSet, serve bool) {
 	str("listen", "`address` for UDP and TCP; may be given more than once or with commas; port 0 is a free one", func(c *Config, v string) error {
 		return addList(&c.Listen, v, defaultConfig().Listen)
 	})
+	str("dot", "`address` for DNS over TLS", func(c *Config, v string) error { c.TLS.DoT = v; return nil })
+	str("doh", "`address` for DNS over HTTPS", func(c *Config, v string) error { c.TLS.DoH = v; return nil })
+	str("certificate", "PEM `file` of the certificate for both", func(c *Config, v string) error { c.TLS.Certificate = v; return nil })
+	str("certificate-key", "PEM `file` of its key", func(c *Config, v string) error { c.TLS.Key = v; return nil })
 	str("http", "`address` for metrics and the page of the index", func(c *Config, v string) error { c.HTTP = v; return nil })
 	str("ns", "name server, `name=address[,address]`; may be given more than once", func(c *Config, v string) error {
 		name, addrs, _ := strings.Cut(v, "=")

@@ -3,6 +3,9 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -132,6 +135,7 @@ func (o *origin) setFail(fail bool) {
 type server struct {
 	cmd       *exec.Cmd
 	dns, http string
+	dot, doh  string
 	stderr    *lockedBuffer
 }
 
@@ -177,7 +181,7 @@ func serveProcess(t *testing.T, args ...string) *server {
 		}
 	}()
 	deadline := time.After(20 * time.Second)
-	for s.dns == "" || s.http == "" && slices.Contains(args, "-http") {
+	for s.dns == "" || s.http == "" && slices.Contains(args, "-http") || s.doh == "" && slices.Contains(args, "-doh") {
 		select {
 		case line, ok := <-lines:
 			if !ok {
@@ -185,6 +189,12 @@ func serveProcess(t *testing.T, args ...string) *server {
 			}
 			if v, ok := strings.CutPrefix(line, "dns: "); ok {
 				s.dns = v
+			}
+			if v, ok := strings.CutPrefix(line, "dot: "); ok {
+				s.dot = v
+			}
+			if v, ok := strings.CutPrefix(line, "doh: "); ok {
+				s.doh = v
 			}
 			if v, ok := strings.CutPrefix(line, "http: "); ok {
 				s.http = v
@@ -371,6 +381,51 @@ func get(t *testing.T, url string) string {
 		t.Fatalf("%s: %s, %v", url, resp.Status, err)
 	}
 	return string(body)
+}
+
+// Encrypted transports with the certificate's files.
+func TestEncrypted(t *testing.T) {
+	o := newOrigin(t)
+	o.publish(t, "example.org/hello", "v1.0.0")
+	keys, key := keygen(t)
+	dir := t.TempDir()
+	web := httptest.NewTLSServer(nil)
+	defer web.Close()
+	cert, priv := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	der, err := x509.MarshalPKCS8PrivateKey(web.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw}), 0o644)
+	os.WriteFile(priv, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	secrets := filepath.Join(dir, "cookies")
+	os.WriteFile(secrets, []byte(strings.Repeat("0f", 16)+"\n"), 0o600)
+	file := filepath.Join(dir, "dns.toml")
+	os.WriteFile(file, []byte("[limits]\ncookie_secrets = '"+secrets+"'\n"), 0o644)
+	s := serveProcess(t, "-config", file, "-zone", zone, "-keys", keys, "-state", dir, "-listen", "127.0.0.1:0", "-ns", "ns0=127.0.0.1", "-interval", "200ms",
+		"-proxy", o.URL, "-database", o.key, "-dot", "127.0.0.1:0", "-doh", "127.0.0.1:0", "-certificate", cert, "-certificate-key", priv, "-http", "127.0.0.1:0")
+	hello := moduleName(t, "example.org/hello")
+	s.await(t, key, hello, "v=v1.0.0")
+	m := new(dns.Msg)
+	m.SetQuestion(hello, dns.TypeTXT)
+	pool := x509.NewCertPool()
+	pool.AddCert(web.Certificate())
+	config := &tls.Config{RootCAs: pool, ServerName: "example.com"}
+	r, _, err := (&dns.Client{Net: "tcp-tls", TLSConfig: config, Timeout: 5 * time.Second}).Exchange(m, s.dot)
+	if err != nil || len(r.Answer) != 1 {
+		t.Errorf("DoT: %v, %v", r, err)
+	}
+	packet, _ := m.Pack()
+	hc := &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}
+	resp, err := hc.Post(s.doh, "application/dns-message", bytes.NewReader(packet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	if err := r.Unpack(body); err != nil || len(r.Answer) != 1 || resp.ProtoMajor != 2 {
+		t.Errorf("DoH: %v, %v, %v", resp, r, err)
+	}
 }
 
 // A log signed by another key than the configured one is not believed.

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -50,6 +49,9 @@ upkeep-dns serve -zone l.upkeep.test -keys keys -state state -ns ns0=127.0.0.1 -
 }
 
 func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // before anybody can know that we run
+	defer signal.Stop(hup)
 	c, err := f.load(needAll)
 	if err != nil {
 		return err
@@ -78,17 +80,22 @@ func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
 		return err
 	}
 	reg.MustRegister(h.Metrics())
+	if err := useCookies(h, c); err != nil {
+		return err
+	}
 	srv := dnsserver.NewServer(h, dnsserver.ListenConfig{Idle: c.Limits.Idle.D(), Conns: c.Limits.Conns, ConnsPerIP: c.Limits.ConnsPerIP})
 	defer srv.Close()
 	var first string
 	for _, addr := range c.Listen {
-		got, err := srv.Listen(addr)
+		bound, err := listen(srv, addr)
 		if err != nil {
-			return listenError(err, "-listen")
+			return err
 		}
-		fmt.Printf("dns: %s\n", got)
-		if first == "" {
-			first = got.String()
+		for _, a := range bound {
+			fmt.Printf("dns: %s\n", a)
+			if first == "" {
+				first = a.String()
+			}
 		}
 	}
 
@@ -101,9 +108,23 @@ func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
 			return err
 		}
 	}
+	if err := serveEncrypted(ctx, &wg, c.TLS, srv, log); err != nil {
+		return err
+	}
 	wg.Go(func() { h.Run(ctx) })
-	wg.Go(func() { reloads(ctx, f, h, log) })
+	wg.Go(func() { reloads(ctx, hup, f, h, log) })
 	return feed(ctx, c, db, store, reg, log)
+}
+
+func listen(srv *dnsserver.Server, addr string) ([]netip.AddrPort, error) {
+	if addr == "systemd" {
+		return srv.ListenInherited()
+	}
+	got, err := srv.Listen(addr)
+	if err != nil {
+		return nil, listenError(err, "-listen")
+	}
+	return []netip.AddrPort{got}, nil
 }
 
 // listenError adds the flag that chooses another port.
@@ -128,32 +149,13 @@ func serveHTTP(ctx context.Context, wg *sync.WaitGroup, c Config, dnsAddr string
 		page.Server = dnsAddr
 	}
 	mux.Handle("/", indexpage.New(page, idx))
-	srv := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: web.MaxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
 	fmt.Printf("http: http://%s/\n", l.Addr())
-	wg.Go(func() {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("serving metrics and pages", "err", err)
-		}
-	})
-	wg.Go(func() {
-		<-ctx.Done()
-		sctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if srv.Shutdown(sctx) != nil {
-			srv.Close()
-		}
-	})
+	serveMux(ctx, wg, &http.Server{Handler: mux}, l, log)
 	return nil
 }
 
 // reloads takes configuration and keys again at each SIGHUP.
-func reloads(ctx context.Context, f *configFlags, h *dnsserver.Handler, log *slog.Logger) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+func reloads(ctx context.Context, hup <-chan os.Signal, f *configFlags, h *dnsserver.Handler, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -177,7 +179,21 @@ func reload(f *configFlags, h *dnsserver.Handler) error {
 	if err != nil {
 		return err
 	}
+	if err := useCookies(h, c); err != nil {
+		return err
+	}
 	return h.Reload(c.Zone, keys)
+}
+
+func useCookies(h *dnsserver.Handler, c Config) error {
+	if c.Limits.Cookies == "" {
+		return nil
+	}
+	secrets, err := cookieSecrets(c.Limits.Cookies)
+	if err == nil {
+		h.SetCookieSecrets(secrets)
+	}
+	return err
 }
 
 // stateDir is where the client of the log keeps its tree head.
