@@ -266,6 +266,19 @@ func (d *Discoverer) remember(module string, now time.Time, a *Answer, v verdict
 	} else if s.Stale.IsZero() {
 		s.Stale = now
 	}
+	records := map[string]record{}
+	for i, src := range a.Sources {
+		id := d.sources[i].id()
+		old := s.Records[id]
+		// A record from before a change stays known as such until a later signature.
+		if src.Err == nil && src.Stale == "" && !src.signed.Before(old.Signed) {
+			old = record{join(src.Versions), src.signed}
+		}
+		if old != (record{}) {
+			records[id] = old
+		}
+	}
+	s.Records = records
 	d.state.Modules[module] = s
 	a.Fresh = Freshness{Last: s.Last, StaleSince: s.Stale}
 	if !s.Stale.IsZero() && now.Sub(s.Since) > d.cfg.MaxSilence.D() {

@@ -132,6 +132,7 @@ type text struct {
 	nxdomain bool // when not found: the name does not exist at all
 	until    time.Time
 	proof    string // of an absence
+	signed   time.Time
 	origTTL  time.Duration
 	ttl      time.Duration // as received
 }
@@ -145,7 +146,7 @@ func (c *checker) txt(msg *dns.Msg, qname string, ks *keySet) (text, error) {
 			return text{}, &BogusError{BadMessage, qname, "TXT", fmt.Sprintf("%s is an alias (CNAME), which a zone of versions does not have", qname)}
 		}
 		d, err := c.denied(group(msg.Ns), qname, dns.TypeTXT, ks)
-		return text{nxdomain: d.nxdomain, until: d.until, proof: d.proof}, err
+		return text{nxdomain: d.nxdomain, until: d.until, signed: d.signed, proof: d.proof}, err
 	}
 	v, err := c.verify(s, ks)
 	if err != nil {
@@ -157,7 +158,7 @@ func (c *checker) txt(msg *dns.Msg, qname string, ks *keySet) (text, error) {
 		}
 	}
 	t, err := onlyTXT(s)
-	t.until = v.until
+	t.until, t.signed = v.until, v.signed
 	return t, err
 }
 

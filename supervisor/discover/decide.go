@@ -19,12 +19,19 @@ type mark struct {
 	At   time.Time `json:"at"`
 }
 
+// A record is what a source said of a module last.
+type record struct {
+	Versions string    `json:"versions"`
+	Signed   time.Time `json:"signed"`
+}
+
 // seen is what is remembered of a module.
 type seen struct {
-	Versions []name.Entry `json:"versions,omitempty"`
-	Last     time.Time    `json:"last"`           // fresh verified answer
-	Since    time.Time    `json:"since"`          // first asked for
-	Stale    time.Time    `json:"stale,omitzero"` // since when there is no fresh answer
+	Records  map[string]record `json:"records,omitempty"` // by zone and source
+	Versions []name.Entry      `json:"versions,omitempty"`
+	Last     time.Time         `json:"last"`           // fresh verified answer
+	Since    time.Time         `json:"since"`          // first asked for
+	Stale    time.Time         `json:"stale,omitzero"` // since when there is no fresh answer
 }
 
 // rules are the parts of the configuration that judge needs.
@@ -73,6 +80,12 @@ func judge(now time.Time, r rules, mod string, answers []SourceAnswer, marks map
 			event(kind, a.Source, "%s: %s", a.Source, why)
 			continue
 		}
+		if old := before.Records[id]; !a.signed.IsZero() && old.Signed.Sub(a.signed) > tolerance && old.Versions != join(a.Versions) {
+			a.Stale = fmt.Sprintf("it said %q, signed on %s, and now says %q, signed on %s: an old record is being replayed",
+				old.Versions, stamp(old.Signed), join(a.Versions), stamp(a.signed))
+			event(EventStale, a.Source, "%s: %s", a.Source, a.Stale)
+			continue
+		}
 		if a.Status != nil {
 			v.marks[id] = mark{a.Status.Size, a.Status.Hash, a.Status.At}
 		}
@@ -82,6 +95,7 @@ func judge(now time.Time, r rules, mod string, answers []SourceAnswer, marks map
 		v.err = noneFresh(answers)
 		return v
 	}
+	fresh = v.replays(now, answers, fresh)
 	best := fresh[0]
 	for _, i := range fresh {
 		if size(answers[i]) > size(answers[best]) {
@@ -183,6 +197,30 @@ func staleness(now time.Time, maxAge time.Duration, st *name.StatusText, m mark,
 		return fmt.Sprintf("its log was read at %s, which is in the future: this machine's clock (%s) is behind, or the index's ahead", stamp(st.At), stamp(now)), false
 	}
 	return "", false
+}
+
+// replays drops, of two answers that differ at one size of one zone's log, the
+// one that was signed much earlier: it is of the time before a change.
+func (v *verdict) replays(now time.Time, answers []SourceAnswer, fresh []int) []int {
+	return slices.DeleteFunc(slices.Clone(fresh), func(i int) bool {
+		a := &answers[i]
+		for _, j := range fresh {
+			b := &answers[j]
+			if a.Zone != b.Zone || a.Status == nil || b.Status == nil || *a.Status != *b.Status && (a.Status.Size != b.Status.Size || a.Status.Hash != b.Status.Hash) ||
+				a.signed.IsZero() || b.signed.Sub(a.signed) <= tolerance || join(a.Versions) == join(b.Versions) && (a.Err == nil) == (b.Err == nil) {
+				continue
+			}
+			a.Stale = fmt.Sprintf("at %d records it says %s, signed on %s; %s says %s, signed on %s: an old record is being replayed, or a cache is behind",
+				a.Status.Size, or(join(a.Versions), "none"), stamp(a.signed), b.Source, or(join(b.Versions), "none"), stamp(b.signed))
+			kind := EventStale
+			if !a.uncached {
+				kind = EventBehind
+			}
+			v.events = append(v.events, Event{Kind: kind, Source: a.Source, Text: a.Source + ": " + a.Stale, At: now})
+			return true
+		}
+		return false
+	})
 }
 
 // contradiction says how two fresh answers of one zone cannot both be right:

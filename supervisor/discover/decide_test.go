@@ -41,6 +41,32 @@ func cachedPart(a SourceAnswer) SourceAnswer {
 	return a
 }
 
+func signed(a SourceAnswer, age time.Duration) SourceAnswer {
+	a.signed = epoch.Add(-age)
+	return a
+}
+
+// A record that was replaced does not come back with its old signature.
+func TestJudgeRecordReplayed(t *testing.T) {
+	before := seen{Records: map[string]record{testZone + " a": {"v1.0.2", epoch.Add(-time.Hour)}}}
+	for _, tc := range []struct {
+		answer SourceAnswer
+		stale  bool
+	}{
+		{signed(said("a", 200, time.Minute, "v1.0.1"), 48*time.Hour), true},
+		{signed(said("a", 200, time.Minute, "v1.0.1"), 70*time.Minute), false}, // within the tolerance
+		{signed(said("a", 200, time.Minute, "v1.0.2"), 48*time.Hour), false},   // the same content
+		{signed(said("a", 200, time.Minute, "v1.0.1"), time.Minute), false},    // signed anew
+		{signed(denies("a", 200), 48*time.Hour), true},
+	} {
+		answers := []SourceAnswer{tc.answer}
+		v := judge(epoch, rules{1, 6 * time.Hour, 72 * time.Hour}, hello, answers, nil, before)
+		if got := errors.Is(v.err, ErrStale); got != tc.stale {
+			t.Errorf("%v: stale %v, %v", tc.answer.signed, got, v.err)
+		}
+	}
+}
+
 func TestJudge(t *testing.T) {
 	bogus := &BogusError{Kind: BadSignature, Reason: "the signature does not verify"}
 	known := map[string]mark{testZone + " a": {100, [32]byte{100}, epoch.Add(-time.Hour)}}
@@ -79,6 +105,10 @@ func TestJudge(t *testing.T) {
 		{"different answers at one size", 1, []SourceAnswer{said("a", 100, time.Minute, "v1.0.1"), said("b", 100, time.Minute, "v1.9.9")}, nil, nil, "", "conflict", ErrDisagree, "one says v1.0.1, the other v1.9.9"},
 		{"different answers, one from a cache", 1, []SourceAnswer{said("a", 100, time.Minute, "v1.0.1"), cachedPart(said("b", 100, time.Minute, "v1.0.2"))}, nil, nil, "v1.0.2", "", nil, ""},
 		{"different logs at one size", 1, []SourceAnswer{said("a", 100, time.Minute, "v1.0.1"), forked(said("b", 100, time.Minute, "v1.0.1"))}, nil, nil, "", "conflict", ErrDisagree, "different hashes"},
+		{"an older record of one at the same size", 1, []SourceAnswer{signed(said("a", 100, time.Minute, "v1.0.1"), 48*time.Hour), signed(said("b", 100, time.Minute, "v1.0.2"), time.Hour)}, nil, nil, "v1.0.2", "stale", nil, ""},
+		{"an older record from a cache", 1, []SourceAnswer{cachedPart(signed(said("a", 100, time.Minute, "v1.0.1"), 48*time.Hour)), signed(said("b", 100, time.Minute, "v1.0.2"), time.Hour)}, nil, nil, "v1.0.2", "behind", nil, ""},
+		{"an older denial of one at the same size", 1, []SourceAnswer{signed(denies("a", 100), 48*time.Hour), signed(said("b", 100, time.Minute, "v1.0.2"), time.Hour)}, nil, nil, "v1.0.2", "stale", nil, ""},
+		{"the same record, signed at other times", 1, []SourceAnswer{signed(said("a", 100, time.Minute, "v1.0.1"), 48*time.Hour), signed(said("b", 100, time.Minute, "v1.0.1"), time.Hour)}, nil, nil, "v1.0.1", "", nil, ""},
 		{"not found", 1, []SourceAnswer{denies("a", 100)}, nil, nil, "", "", ErrNotFound, ""},
 		{"not found any more", 1, []SourceAnswer{denies("a", 100)}, nil, []string{"v1.0.0"}, "", "not_found", ErrNotFound, ""},
 		{"not found by a source that is behind", 1, []SourceAnswer{denies("a", 100), said("b", 101, time.Minute, "v1.0.0")}, nil, nil, "v1.0.0", "", nil, ""},

@@ -19,6 +19,7 @@ type denial struct {
 	cut      bool // the name is a delegation (for DS)
 	optOut   bool // NSEC3 opt-out: an unsigned delegation may stand here (for DS)
 	until    time.Time
+	signed   time.Time // the earliest signature of the proof
 	proof    string
 }
 
@@ -31,6 +32,7 @@ func (c *checker) denied(sets []*rrset, qname string, qtype uint16, ks *keySet) 
 	var nsec []*dns.NSEC
 	var nsec3 []*dns.NSEC3
 	until := c.now.Add(maxTTL)
+	var signed time.Time
 	var failed error
 	for _, s := range sets {
 		if s.typ != dns.TypeNSEC && s.typ != dns.TypeNSEC3 || len(s.rrs) == 0 {
@@ -44,8 +46,9 @@ func (c *checker) denied(sets []*rrset, qname string, qtype uint16, ks *keySet) 
 			failed = err
 			continue
 		}
-		if v.until.Before(until) {
-			until = v.until
+		until = earlier(until, v.until)
+		if signed.IsZero() || v.signed.Before(signed) {
+			signed = v.signed
 		}
 		// More than one record in a set would be an error of the signer; each is verified.
 		for _, rr := range s.rrs {
@@ -74,7 +77,7 @@ func (c *checker) denied(sets []*rrset, qname string, qtype uint16, ks *keySet) 
 		}
 		return denial{}, err
 	}
-	d.until = until
+	d.until, d.signed = until, signed
 	return d, nil
 }
 

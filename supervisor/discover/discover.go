@@ -61,7 +61,8 @@ type SourceAnswer struct {
 	Behind    bool   // another source has a larger log
 	Err       error  // why it has no answer
 
-	uncached bool // all parts come straight from the zone's server
+	uncached bool      // all parts come straight from the zone's server
+	signed   time.Time // when the module's record was signed; zero if unknown
 }
 
 // A Link is one step of a chain of keys.

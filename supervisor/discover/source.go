@@ -235,7 +235,7 @@ func (t *attemptState) read(c *checker, ks *keySet, mod string, texts []question
 		}
 		until = earlier(until, txt.until)
 		if i == 0 {
-			found, nxdomain = txt.found, txt.nxdomain
+			found, nxdomain, t.a.signed = txt.found, txt.nxdomain, txt.signed
 		}
 	}
 	t.a.TTL = max(until.Sub(t.now), 0)

@@ -101,6 +101,7 @@ type verified struct {
 	until    time.Time
 	wildcard string // "*.x." when the set was made from a wildcard, else ""
 	key      *dns.DNSKEY
+	signed   time.Time // inception of the signature
 	expires  time.Time // of the signature
 }
 
@@ -177,7 +178,7 @@ func (c *checker) verifySig(s *rrset, sig *dns.RRSIG, ks *keySet) (verified, *Bo
 			}
 			continue
 		}
-		v := verified{key: k, expires: expiration}
+		v := verified{key: k, signed: inception, expires: expiration}
 		ttl := min(time.Duration(sig.OrigTtl)*time.Second, maxTTL)
 		for _, rr := range s.rrs {
 			ttl = min(ttl, time.Duration(rr.Header().Ttl)*time.Second)

@@ -80,7 +80,7 @@ func (z *Zone) Set(r dns.RR) {
 	z.Add(r)
 }
 
-// delegate puts the NS records, and the DS record unless insecure, of a child here.
+// Delegate puts the NS records, and the DS record unless insecure, of a child here.
 func (z *Zone) Delegate(t testing.TB, child *Zone, insecure bool) {
 	z.Set(RR(t, child.Name+" 3600 IN NS ns."))
 	if !insecure {
@@ -137,7 +137,7 @@ func (z *Zone) types(n string) (types []uint16) {
 	return types
 }
 
-// answer is what an authoritative server of the zone says.
+// Answer is what an authoritative server of the zone says.
 func (z *Zone) Answer(m *dns.Msg) {
 	q := m.Question[0]
 	qname := dns.CanonicalName(q.Name)
@@ -272,7 +272,7 @@ func New(t testing.TB, a Algorithms) *Tree {
 	return tr
 }
 
-// publish sets what the zone says.
+// Publish sets what the zone says.
 func (tr *Tree) Publish(t testing.TB, size int64, at time.Time, versions ...string) {
 	tr.Mu.Lock()
 	defer tr.Mu.Unlock()
@@ -295,9 +295,12 @@ func (tr *Tree) Publish(t testing.TB, size int64, at time.Time, versions ...stri
 
 func (tr *Tree) Anchor() string { return tr.Root.Key.ToDS(dns.SHA256).String() + "\n" }
 
-// start answers as a resolver over UDP and TCP.
-func (tr *Tree) Start(t testing.TB) {
-	// One free port for both.
+// Start answers as a resolver over UDP and TCP.
+func (tr *Tree) Start(t testing.TB) { tr.Addr = listen(t, tr) }
+
+// listen serves on one free port for both transports.
+func listen(t testing.TB, h dns.Handler) (addr string) {
+	t.Helper()
 	var pc net.PacketConn
 	var ln net.Listener
 	for range 20 {
@@ -313,17 +316,20 @@ func (tr *Tree) Start(t testing.TB) {
 	if pc == nil {
 		t.Fatal("no port is free for both UDP and TCP")
 	}
-	tr.Addr = pc.LocalAddr().String()
-	for _, srv := range []*dns.Server{{PacketConn: pc, Handler: tr, UDPSize: 4096}, {Listener: ln, Handler: tr}} {
+	for _, srv := range []*dns.Server{{PacketConn: pc, Handler: h, UDPSize: 4096}, {Listener: ln, Handler: h}} {
 		started := make(chan struct{})
 		srv.NotifyStartedFunc = func() { close(started) }
 		go srv.ActivateAndServe()
 		<-started
 		t.Cleanup(func() { srv.Shutdown() })
 	}
+	return pc.LocalAddr().String()
 }
 
-func (tr *Tree) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+// ServeDNS answers honestly, unless there is an Attack.
+func (tr *Tree) ServeDNS(w dns.ResponseWriter, q *dns.Msg) { tr.serve(w, q, tr.Attack, nil) }
+
+func (tr *Tree) serve(w dns.ResponseWriter, q *dns.Msg, attack func(dns.Question, *dns.Msg) *dns.Msg, raw func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool) {
 	tr.Mu.Lock()
 	_, tcp := w.RemoteAddr().(*net.TCPAddr)
 	if tcp {
@@ -334,8 +340,8 @@ func (tr *Tree) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	m.SetReply(q)
 	m.RecursionAvailable = true
 	tr.Resolve(m)
-	if tr.Attack != nil {
-		m = tr.Attack(q.Question[0], m)
+	if attack != nil {
+		m = attack(q.Question[0], m)
 	}
 	tr.Mu.Unlock()
 	if m == nil {
@@ -347,10 +353,36 @@ func (tr *Tree) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 			m.Truncate(int(opt.UDPSize()))
 		}
 	}
+	if raw != nil && raw(w, q, m, tcp) {
+		return
+	}
 	w.WriteMsg(m)
 }
 
-// resolve answers from the zone that has the name; DS is the parent's.
+// A Path is a way to the tree with somebody on it.
+type Path struct {
+	Addr   string
+	Attack func(q dns.Question, m *dns.Msg) *dns.Msg                 // with the tree locked
+	Raw    func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool // writes itself; false = go on
+	tree   *Tree
+}
+
+// NewPath opens another way to the tree.
+func (tr *Tree) NewPath(t testing.TB) *Path {
+	p := &Path{tree: tr}
+	p.Addr = listen(t, p)
+	return p
+}
+
+// ServeDNS answers with what the attacker makes of the tree's answer.
+func (p *Path) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	p.tree.Mu.Lock()
+	attack, raw := p.Attack, p.Raw
+	p.tree.Mu.Unlock()
+	p.tree.serve(w, q, attack, raw)
+}
+
+// Resolve answers from the zone that has the name; DS is the parent's.
 func (tr *Tree) Resolve(m *dns.Msg) {
 	q := m.Question[0]
 	qname := dns.CanonicalName(q.Name)
