@@ -16,6 +16,7 @@ type delta struct {
 	arena   []byte
 	dirty   []uint32 // modules changed since the last journal
 	scratch []entry
+	warmed  uint64 // keeps the reads of warm from being optimized away
 
 	conflict func(path []byte, have, got entry, arena []byte)
 }
@@ -74,10 +75,40 @@ func (d *delta) keep(text []byte) span {
 	return s
 }
 
+// warm reads what add will read for these records. A delta is larger than the
+// processor's caches, and add waits for memory several times in a row; here
+// the reads of many records wait together.
+func (d *delta) warm(recs []rec) {
+	const most = 256
+	var at [most]uint32
+	var path [most]uint32
+	var head [most]int32
+	mask := uint64(len(d.table) - 1)
+	for len(recs) > 0 {
+		n := min(len(recs), most)
+		for k := range n {
+			at[k] = d.table[recs[k].hash&mask]
+		}
+		for k := range n {
+			head[k] = -1
+			if at[k] != 0 {
+				m := &d.mods[at[k]-1]
+				path[k], head[k] = m.path.at, m.head
+			}
+		}
+		for k := range n {
+			if head[k] >= 0 {
+				d.warmed += d.entries[head[k]].major + uint64(d.arena[path[k]])
+			}
+		}
+		recs = recs[n:]
+	}
+}
+
 // add takes in a version of a module.
 func (d *delta) add(r *rec, record, time int64) {
 	m := d.find(r.hash, r.path)
-	if d.redundant(d.mods[m].head, r.ver, r.pre) {
+	if d.redundant(d.mods[m].head, r.ver, r.pre) || d.replaceNewest(m, r, record, time) {
 		return
 	}
 	e := entry{ver: r.ver, record: record, time: time, tag: r.tag}
@@ -85,6 +116,42 @@ func (d *delta) add(r *rec, record, time int64) {
 		e.pre = d.keep(r.pre)
 	}
 	d.put(m, e)
+}
+
+// replaceNewest does what insert would do in the most frequent cases, in place:
+// the next release of the newest minor line, and the next pseudo-version where
+// there is nothing else.
+func (d *delta) replaceNewest(m uint32, r *rec, record, time int64) bool {
+	head := d.mods[m].head
+	if head < 0 {
+		return false
+	}
+	e := &d.entries[head]
+	if e.kind != r.kind || e.major != r.major || e.incompatible != r.incompatible {
+		return false
+	}
+	switch {
+	case r.kind == release && e.minor == r.minor && e.patch < r.patch:
+	case r.kind == pseudo && compareVer(e.ver, r.ver, e.pre.of(d.arena), r.pre) < 0: // no tag, else it were redundant
+		if int(e.pre.len) == len(r.pre) {
+			copy(d.arena[e.pre.at:], r.pre)
+		} else {
+			e.pre = d.keep(r.pre)
+		}
+	default:
+		return false
+	}
+	e.ver, e.record, e.time, e.tag = r.ver, record, time, r.tag
+	d.touch(m)
+	return true
+}
+
+// touch notes that a module changed.
+func (d *delta) touch(m uint32) {
+	if !d.mods[m].isDirty {
+		d.mods[m].isDirty = true
+		d.dirty = append(d.dirty, m)
+	}
 }
 
 // put inserts an entry into the list of a module.
@@ -96,10 +163,7 @@ func (d *delta) put(m uint32, e entry) {
 		d.conflict(d.mods[m].path.of(d.arena), *other, e, d.arena)
 	}
 	d.setList(m, out)
-	if !d.mods[m].isDirty {
-		d.mods[m].isDirty = true
-		d.dirty = append(d.dirty, m)
-	}
+	d.touch(m)
 }
 
 // list appends the entries of a module, newest first.

@@ -74,6 +74,7 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 
 // apply takes in the records of a tile.
 func (s *Store) apply(t *tlog.Tile, recs *tileRecs) {
+	s.delta.warm(recs.recs)
 	for k := range recs.recs {
 		r := &recs.recs[k]
 		id := t.First + int64(recs.nums[k])
