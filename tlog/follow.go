@@ -61,6 +61,11 @@ func Follow[T any](ctx context.Context, cfg FollowConfig, prepare func(*Tile, *T
 	if err := f.run(ctx, edge, apply); err != nil {
 		return fmt.Errorf("following log %s: %w", c.Name(), err)
 	}
+	if c.dir != nil {
+		if err := c.dir.saveHead(cfg.To); err != nil { // as unimportant now as the tiles themselves
+			c.log.Error("tree head can't be kept with the tiles", "err", err)
+		}
+	}
 	return nil
 }
 

@@ -80,3 +80,9 @@ func (d *TileDir) write(name string, data []byte) error {
 
 // drop removes a tile that proved damaged.
 func (d *TileDir) drop(t ct.Tile) { os.Remove(d.file(t)) }
+
+// saveHead keeps a signed tree head when its records were read through the
+// folder, so that the folder is a log of its own that others can read.
+func (d *TileDir) saveHead(head TreeHead) error {
+	return d.write(filepath.Join(d.dir, "latest"), head.Note)
+}
