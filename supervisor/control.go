@@ -305,7 +305,7 @@ func (e *Engine) planStatus() Plan {
 		running := v.Kind == policy.KindRunning
 		p.Versions = append(p.Versions, VersionVerdict{
 			Pair: pair, Kind: v.Kind, Discovered: v.Discovered, Chosen: v.Chosen, Running: running, Installed: running || e.atHand(pair),
-			Skipped: v.Skipped, Pinned: v.Pinned, Retracted: v.Retracted, Reason: v.Reason,
+			Skipped: v.Skipped, Pinned: v.Pinned, Retracted: v.Retracted, Deprecated: v.Deprecated, Reason: v.Reason,
 		})
 	}
 	return p

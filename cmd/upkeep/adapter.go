@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/mod/semver"
 
@@ -17,8 +18,9 @@ import (
 
 // versions is discovery as the engine sees it.
 type versions struct {
-	d *discover.Discoverer
-	f *fetch.Fetcher
+	d     *discover.Discoverer
+	f     *fetch.Fetcher
+	facts factCache
 }
 
 // dnsKind begins the kinds of verification errors that discovery finds.
@@ -72,6 +74,9 @@ func (v *versions) Ask(ctx context.Context, module string) (supervisor.Known, er
 	if inErr != nil {
 		err = &supervisor.VerificationError{Kind: dnsKind + inErr.Kind, Err: err}
 	}
+	if ev := v.facts.apply(ctx, v.f, module, k.Releases); ev != nil {
+		k.Events = append(k.Events, *ev)
+	}
 	return k, err
 }
 
@@ -83,8 +88,12 @@ func releases(entries []name.Entry) []policy.Release {
 	return list
 }
 
-// List returns the releases of a minor line that the module proxy lists. Only
-// the newest is looked up in the checksum database, since only that can be chosen.
+// maxListed is how many releases of a minor line are looked at: the newest, and
+// some more in case its author retracted it.
+const maxListed = 4
+
+// List returns the newest releases of a minor line that the module proxy
+// lists, each verified in the checksum database.
 func (v *versions) List(ctx context.Context, module, line string) ([]policy.Release, error) {
 	if v.f == nil || v.f.Proxy() == nil {
 		return nil, errors.New("no module proxy is configured (fetch.proxy)")
@@ -93,19 +102,18 @@ func (v *versions) List(ctx context.Context, module, line string) ([]policy.Rele
 	if err != nil {
 		return nil, err
 	}
-	best := ""
-	for _, ver := range all {
-		if semver.MajorMinor(ver) == line && semver.Prerelease(ver) == "" && semver.Compare(ver, best) > 0 {
-			best = ver
+	all = slices.DeleteFunc(all, func(ver string) bool { return semver.MajorMinor(ver) != line || semver.Prerelease(ver) != "" })
+	semver.Sort(all)
+	slices.Reverse(all)
+	var list []policy.Release
+	for _, ver := range all[:min(len(all), maxListed)] {
+		if err := v.f.VerifyVersion(ctx, module, ver); err != nil {
+			return nil, verification(err)
 		}
+		list = append(list, policy.Release{Version: ver})
 	}
-	if best == "" {
-		return nil, nil
-	}
-	if err := v.f.VerifyVersion(ctx, module, best); err != nil {
-		return nil, err
-	}
-	return []policy.Release{{Version: best}}, nil
+	v.facts.mark(module, list)
+	return list, nil
 }
 
 // binaries is fetching as the engine sees it.

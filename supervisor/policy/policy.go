@@ -61,6 +61,8 @@ type Release struct {
 	Version    string    //
 	Discovered time.Time // zero = now; who asks again remembers when it first saw the version
 	Retracted  string    // the author's reason, "" when not retracted
+	Deprecated string    // the author's words about the module, "" when not deprecated
+	Unchecked  string    // why it isn't known whether it was retracted, "" when it is known
 	MinGo      string    // Go version that its go.mod asks for, "" when unknown
 }
 
@@ -299,6 +301,8 @@ func judge(in Input, r Release) *option {
 		if !in.Pseudo {
 			o.against = "what runs is an untagged commit; going on to a tag needs pseudo = true"
 		}
+	case r.Unchecked != "":
+		o.against = "it is not known whether its author retracted it: " + r.Unchecked
 	case o.kind == KindMajor:
 		o.against = "a new major version is never installed by itself"
 	case in.Level == LevelManual:

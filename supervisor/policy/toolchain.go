@@ -117,6 +117,7 @@ func toolchainOption(in Input) *option {
 		if want == "" {
 			return nil
 		}
+		o.why = want + " is the newest Go"
 		o.against = fmt.Sprintf("the toolchain policy %q stays with %s", in.Toolchain, goversion.Lang(in.Running.GoVersion))
 		o.byHand = in.Toolchain == ToolchainManual
 	}
