@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -85,7 +86,11 @@ func (d *demo) checkSample(ctx context.Context) error {
 	if err := d.upgrade(ctx, version, 5*time.Minute); err != nil {
 		return err
 	}
-	return d.attacks(ctx, version)
+	last, err := d.attacks(ctx, version)
+	if err != nil {
+		return err
+	}
+	return d.automatic(ctx, last)
 }
 
 func (d *demo) publishAndSee(ctx context.Context, version string) error {
@@ -230,7 +235,7 @@ type attack struct {
 
 // attacks goes through the lies. The old version has to go on serving, the
 // page has to tell the reason, and a metric has to count it.
-func (d *demo) attacks(ctx context.Context, running string) error {
+func (d *demo) attacks(ctx context.Context, running string) (last string, err error) {
 	version := running
 	endFork := func() {}
 	attacks := []attack{{
@@ -275,7 +280,7 @@ func (d *demo) attacks(ctx context.Context, running string) error {
 	for _, a := range attacks {
 		next, err := nextPatch(version)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if a.click {
 			version = next
@@ -284,7 +289,41 @@ func (d *demo) attacks(ctx context.Context, running string) error {
 		_ = d.r.step(ctx, a.name, func(ctx context.Context) (string, error) { return d.refused(ctx, a, running, next) })
 	}
 	// With honest servers again, the version that was kept back goes through.
-	return d.upgrade(ctx, version, 5*time.Minute)
+	return version, d.upgrade(ctx, version, 5*time.Minute)
+}
+
+// automatic changes the policy to patch, without a delay, and publishes a
+// version: nobody has to click.
+func (d *demo) automatic(ctx context.Context, running string) error {
+	version, err := nextPatch(running)
+	if err != nil {
+		return err
+	}
+	err = d.r.step(ctx, "with the policy patch, "+version+" is installed by itself", func(ctx context.Context) (string, error) {
+		file := filepath.Join(d.dir, "service", "upkeep.toml")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		changed := strings.Replace(string(text), "policy = 'manual'", "policy = 'patch'", 1)
+		if changed == string(text) {
+			return "", fmt.Errorf("%s does not set the policy", file)
+		}
+		if err := os.WriteFile(file, []byte(changed), 0o644); err != nil {
+			return "", err
+		}
+		if _, err := d.run(ctx, "upkeep", "reload", "-config", file); err != nil {
+			return "", err
+		}
+		if _, err := d.publish(ctx, version); err != nil {
+			return "", err
+		}
+		return d.seeService(ctx, version, 2*time.Minute)
+	})
+	if err != nil {
+		return d.explain("automatic", err)
+	}
+	return nil
 }
 
 func (d *demo) failures(ctx context.Context, kinds []string) (float64, error) {

@@ -458,9 +458,6 @@ func (d *demo) interactive(ctx context.Context, keys io.Reader) error {
 		select {
 		case <-ctx.Done():
 			fmt.Println("\nending everything")
-			if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-				return cause
-			}
 			return nil
 		case key := <-lines:
 			if err := d.key(ctx, key); err != nil {

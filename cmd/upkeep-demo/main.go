@@ -55,9 +55,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
-		if !errors.Is(err, context.Canceled) || ctx.Err() == nil {
-			fmt.Fprintf(os.Stderr, "upkeep-demo: %v\n", err)
-		}
+		fmt.Fprintf(os.Stderr, "upkeep-demo: %v\n", err)
 		os.Exit(1)
 	}
 }
@@ -104,22 +102,32 @@ func run(ctx context.Context, args []string) (err error) {
 	}()
 
 	// A program that can't stay up ends the demo, wherever it is.
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1)
 	go func() {
 		select {
 		case err := <-d.stack.fails:
-			cancel(err)
-		case <-ctx.Done():
+			failed <- err
+			cancel()
+		case <-inner.Done():
 		}
 	}()
 	if o.check {
-		err = d.check(ctx)
+		err = d.check(inner)
 	} else {
-		err = d.interactive(ctx, os.Stdin)
+		err = d.interactive(inner, os.Stdin)
 	}
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
-		err = cause
+	select {
+	case err := <-failed:
+		return err
+	default:
+	}
+	if ctx.Err() != nil && o.check {
+		return errors.New("interrupted")
+	}
+	if ctx.Err() != nil {
+		return nil // Ctrl-C is how it ends
 	}
 	return err
 }
