@@ -243,7 +243,13 @@ type stream struct {
 	conn    net.Conn
 	pending map[uint16]chan *dns.Msg
 	dials   int
+	failed  error // of the last attempt to connect
+	at      time.Time
 }
+
+// redial is for how long a failure to connect answers the other questions
+// that wait for the same connection.
+const redial = time.Second
 
 var errClosed = errors.New("the server closed the connection")
 
@@ -267,10 +273,16 @@ func (s *stream) try(ctx context.Context, q *dns.Msg) (r *dns.Msg, reused bool, 
 	s.mu.Lock()
 	reused = s.conn != nil
 	if s.conn == nil {
-		conn, err := s.dial(ctx)
-		if err != nil {
+		if s.failed != nil && time.Since(s.at) < redial {
 			s.mu.Unlock()
-			return nil, false, err
+			return nil, false, s.failed
+		}
+		var conn net.Conn
+		conn, s.failed = s.dial(ctx)
+		s.at = time.Now()
+		if s.failed != nil {
+			s.mu.Unlock()
+			return nil, false, s.failed
 		}
 		s.dials++
 		s.conn = conn

@@ -91,6 +91,11 @@ func (z *Zone) Delegate(t testing.TB, child *Zone, insecure bool) {
 }
 
 func (z *Zone) Sign(set []dns.RR) []dns.RR {
+	// Attackers change what they get; the zone's own records stay as they are.
+	set = slices.Clone(set)
+	for i, r := range set {
+		set[i] = dns.Copy(r)
+	}
 	if n, ok := set[0].(*dns.NSEC); ok {
 		slices.Sort(n.TypeBitMap)
 	}
@@ -102,7 +107,7 @@ func (z *Zone) Sign(set []dns.RR) []dns.RR {
 	if err := sig.Sign(z.Priv, set); err != nil {
 		panic(err)
 	}
-	return append(slices.Clone(set), sig)
+	return append(set, sig)
 }
 
 // names are the owner names in the zone, empty non-terminals included, in order.
@@ -259,6 +264,10 @@ type Algorithms struct {
 	ZoneDenial      string
 }
 
+// Fast takes the algorithm whose keys are made fastest.
+var Fast = Algorithms{dns.ECDSAP256SHA256, dns.ECDSAP256SHA256, dns.ECDSAP256SHA256, "nsec", "compact"}
+
+// Default mixes what is common in the DNS.
 var Default = Algorithms{dns.RSASHA256, dns.ECDSAP256SHA256, dns.ECDSAP256SHA256, "nsec", "compact"}
 
 func New(t testing.TB, a Algorithms) *Tree {
@@ -362,7 +371,7 @@ func (tr *Tree) serve(w dns.ResponseWriter, q *dns.Msg, attack func(dns.Question
 // A Path is a way to the tree with somebody on it.
 type Path struct {
 	Addr   string
-	Attack func(q dns.Question, m *dns.Msg) *dns.Msg                 // with the tree locked
+	Attack func(q dns.Question, m *dns.Msg) *dns.Msg                // with the tree locked
 	Raw    func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool // writes itself; false = go on
 	tree   *Tree
 }
