@@ -11,17 +11,21 @@ func main() {
 		Example: `upkeep init example.org/hello
 upkeep run -config hello/upkeep.toml
 upkeep status -config hello/upkeep.toml`,
-		Commands: []*cli.Command{
+		Commands: append([]*cli.Command{
 			initCommand(),
 			runCommand(),
 			statusCommand(),
+			planCommand(),
 			updateCommand(),
+			rollbackCommand(),
+			historyCommand(),
+			logsCommand(),
 			checkCommand(),
 			getCommand(),
 			doctorCommand(),
 			passwdCommand(),
 			tokenCommand(),
-		},
+		}, decisionCommands()...),
 	}
 	p.Main()
 }

@@ -62,12 +62,15 @@ func run(ctx context.Context, file, level string, args []string) error {
 	}
 	runner := process.NewOS(cfg.State, log)
 	deps.Runner, deps.Commands = runner, runner.Command
-	deps.Reload = func() (supervisor.Config, error) {
-		c, err := loadConfig(file)
-		return c.engine(file, args), err
-	}
 	lazy := &lazySources{cfg: cfg, log: log, metrics: registry}
 	deps.Versions, deps.Binaries = lazy, lazy
+	deps.Reload = func() (supervisor.Config, error) {
+		c, err := loadConfig(file)
+		if err == nil {
+			err = lazy.reload(c)
+		}
+		return c.engine(file, args), err
+	}
 	engine, err := supervisor.New(engineCfg, deps)
 	if err != nil {
 		return err

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
+	"reflect"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,16 +35,35 @@ func (l *lazySources) get() (*versions, *binaries, error, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.v == nil {
-		l.v = &versions{}
-		f, err := fetch.New(l.cfg.Fetch, fetch.Options{Logger: l.log, Metrics: l.metrics})
-		l.v.f, l.b, l.fErr = f, &binaries{f}, err
-		opt := discover.Options{Dir: filepath.Join(l.cfg.State, "discovery"), Logger: l.log, Metrics: l.metrics}
-		if f != nil {
-			opt.Fallback = f
-		}
-		l.v.d, l.dErr = discover.New(l.cfg.Discovery, opt)
+		l.v, l.b, l.dErr, l.fErr = l.open(l.cfg)
 	}
 	return l.v, l.b, l.dErr, l.fErr
+}
+
+func (l *lazySources) open(cfg Config) (*versions, *binaries, error, error) {
+	f, fErr := fetch.New(cfg.Fetch, fetch.Options{Logger: l.log, Metrics: l.metrics})
+	opt := discover.Options{Dir: filepath.Join(cfg.State, "discovery"), Logger: l.log, Metrics: l.metrics}
+	if f != nil {
+		opt.Fallback = f
+	}
+	d, dErr := discover.New(cfg.Discovery, opt)
+	return &versions{d: d, f: f}, &binaries{f}, dErr, fErr
+}
+
+// reload takes a new configuration, unless it is wrong. What is under way ends
+// with the old one.
+func (l *lazySources) reload(cfg Config) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if reflect.DeepEqual(cfg.Fetch, l.cfg.Fetch) && reflect.DeepEqual(cfg.Discovery, l.cfg.Discovery) {
+		return nil
+	}
+	v, b, dErr, fErr := l.open(cfg)
+	if err := errors.Join(dErr, fErr); err != nil {
+		return err
+	}
+	l.cfg, l.v, l.b, l.dErr, l.fErr = cfg, v, b, nil, nil
+	return nil
 }
 
 func (l *lazySources) Ask(ctx context.Context, module string) (supervisor.Known, error) {

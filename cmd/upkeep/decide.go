@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"example.org/upkeep/internal/cli"
+	"example.org/upkeep/supervisor"
+)
+
+// decisionCommands change what a running upkeep does by itself.
+func decisionCommands() []*cli.Command {
+	return []*cli.Command{
+		decision("hold", supervisor.VerbHold, "", "stay with the running version until unhold", ""),
+		decision("unhold", supervisor.VerbUnhold, "", "end a hold", ""),
+		decision("skip", supervisor.VerbSkip, "[VERSION]", "never install a version by itself (default the next one)",
+			"A newer version is installed all the same. With -go only that Go version and older ones are skipped."),
+		decision("unskip", supervisor.VerbUnskip, "VERSION", "take a version off the skip list", ""),
+		decision("pin", supervisor.VerbPin, "[VERSION]", "install this version (default the running one) and nothing else",
+			"Without -go the Go version in use is kept."),
+		decision("unpin", supervisor.VerbUnpin, "", "end a pin", ""),
+		decision("pause", supervisor.VerbPause, "", "install nothing by itself until resume", ""),
+		decision("resume", supervisor.VerbResume, "", "end a pause", ""),
+		decision("cancel", supervisor.VerbCancel, "", "give up an update that has not yet stopped the old version", ""),
+		decision("reload", supervisor.VerbReload, "", "have the configuration read again", ""),
+	}
+}
+
+func decision(name, verb, args, short, long string) *cli.Command {
+	var f controlFlags
+	a := supervisor.Action{Verb: verb}
+	return &cli.Command{
+		Name: name, Args: args, Short: short, Long: long,
+		Flags: func(fs *flag.FlagSet) {
+			f.add(fs)
+			fs.StringVar(&a.Reason, "reason", "", "`why`, for status and history")
+			if strings.Contains(args, "VERSION") {
+				fs.StringVar(&a.GoVersion, "go", "", "Go `version`")
+			}
+		},
+		Run: func(ctx context.Context, argv []string) error {
+			switch {
+			case len(argv) > 1 || len(argv) == 1 && args == "":
+				return cli.Usagef("%s takes %s", name, orNothing(args))
+			case len(argv) == 0 && args == "VERSION":
+				return cli.Usagef("%s needs a VERSION", name)
+			case len(argv) == 1:
+				a.Version = argv[0]
+			}
+			c, err := f.act(ctx, a)
+			if err != nil {
+				return err
+			}
+			s, err := c.Status(ctx)
+			if err != nil {
+				return err
+			}
+			fmt.Println(statusLine(s))
+			return nil
+		},
+	}
+}
+
+func orNothing(args string) string {
+	if args == "" {
+		return "no arguments"
+	}
+	return "one argument"
+}
+
+func rollbackCommand() *cli.Command {
+	var f controlFlags
+	a := supervisor.Action{Verb: supervisor.VerbRollback}
+	var wait bool
+	return &cli.Command{
+		Name: "rollback", Args: "[VERSION]", Short: "go back to a kept binary, without a download",
+		Long:    "The version that is left goes on the skip list. 'upkeep status -v' lists the kept binaries.",
+		Example: "upkeep rollback -wait\nupkeep rollback v1.4.1",
+		Flags: func(fs *flag.FlagSet) {
+			f.add(fs)
+			fs.StringVar(&a.GoVersion, "go", "", "Go `version` of the binary, when there are several")
+			fs.StringVar(&a.Reason, "reason", "", "`why`, for the history")
+			fs.BoolVar(&wait, "wait", false, "wait for the end and show the steps")
+		},
+		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 1 {
+				return cli.Usagef("rollback takes one version")
+			}
+			if len(args) == 1 {
+				a.Version = args[0]
+			}
+			return start(ctx, &f, a, wait)
+		},
+	}
+}
+
+func planCommand() *cli.Command {
+	var f controlFlags
+	var ask bool
+	return &cli.Command{
+		Name: "plan", Short: "say what is going to be installed when, and why not sooner",
+		Flags: func(fs *flag.FlagSet) {
+			f.addJSON(fs)
+			fs.BoolVar(&ask, "ask", false, "ask for new versions first")
+		},
+		Run: func(ctx context.Context, args []string) error {
+			c, err := f.client()
+			if err != nil {
+				return err
+			}
+			if ask {
+				if err := askNow(ctx, c); err != nil {
+					return notRunning(err)
+				}
+			}
+			s, err := c.Status(ctx)
+			if err != nil {
+				return notRunning(err)
+			}
+			if f.json {
+				return printJSON(s.Plan)
+			}
+			return printPlan(os.Stdout, s)
+		},
+	}
+}
+
+// askNow has new versions asked for and waits for the answer.
+func askNow(ctx context.Context, c *supervisor.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	s, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	before := s.Knowledge.Asked
+	if err := c.Do(ctx, supervisor.Action{Verb: supervisor.VerbCheck}); err != nil {
+		return err
+	}
+	return c.Follow(ctx, func(s supervisor.Status) bool { return !s.Knowledge.Asked.After(before) })
+}
+
+func printPlan(w io.Writer, s supervisor.Status) error {
+	switch c := s.Plan.Candidate; {
+	case c == nil:
+		fmt.Fprintf(w, "Nothing is going to be installed: %s.\n", s.Plan.Reason)
+	case s.Plan.Automatic:
+		fmt.Fprintf(w, "%s (%s) is going to be installed %s: %s.\n", c.Pair, c.Kind, when(s.Now, c.When), c.Why)
+		if c.Wait != "" {
+			fmt.Fprintf(w, "Not sooner: %s.\n", c.Wait)
+		}
+	default:
+		fmt.Fprintf(w, "%s (%s) could be installed with 'upkeep update'. Not by itself: %s.\n", c.Pair, c.Kind, s.Plan.Reason)
+	}
+	fmt.Fprintf(w, "Learned %s from %s (%s).\n", ago(s.Now, s.Knowledge.Fresh), s.Knowledge.Source, s.Knowledge.Proof)
+	if s.Knowledge.Error != "" {
+		fmt.Fprintf(w, "The last try failed: %s\n", s.Knowledge.Error)
+	}
+	if len(s.Plan.Versions) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "VERSION\tGO\tKIND\tDISCOVERED\tVERDICT")
+	for _, v := range s.Plan.Versions {
+		found := "unknown"
+		if !v.Discovered.IsZero() {
+			found = v.Discovered.Local().Format("2006-01-02 15:04")
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", v.Version, v.GoVersion, v.Kind, found, v.Reason)
+	}
+	return tw.Flush()
+}
+
+func when(now, t time.Time) string {
+	switch {
+	case t.IsZero():
+		return "never, since its windows don't open"
+	case !t.After(now):
+		return "now"
+	}
+	return "at " + t.Local().Format("2006-01-02 15:04:05 MST")
+}
+
+func historyCommand() *cli.Command {
+	var f controlFlags
+	return &cli.Command{
+		Name: "history", Short: "list updates and decisions, newest first",
+		Flags: f.addJSON,
+		Run: func(ctx context.Context, args []string) error {
+			c, err := f.client()
+			if err != nil {
+				return err
+			}
+			s, err := c.Status(ctx)
+			if err != nil {
+				return notRunning(err)
+			}
+			if f.json {
+				return printJSON(s.History)
+			}
+			tw := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(tw, "ENDED\tWHAT\tRESULT\tFROM\tTO\tBY\tLOG\tREASON")
+			for _, r := range s.History {
+				record := ""
+				if r.Builder != "" {
+					record = fmt.Sprint(r.LogIndex)
+				}
+				fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Ended.Local().Format("2006-01-02 15:04:05"), r.Kind, r.Result,
+					pairText(r.From), pairText(r.To), r.By, record, r.Reason)
+			}
+			return tw.Flush()
+		},
+	}
+}
+
+func pairText(p supervisor.Pair) string {
+	if p.Version == "" {
+		return "-"
+	}
+	return strings.TrimSpace(p.Version + " " + p.GoVersion)
+}
+
+func logsCommand() *cli.Command {
+	var f controlFlags
+	var n int
+	return &cli.Command{
+		Name: "logs", Short: "print the service's last lines of output",
+		Flags: func(fs *flag.FlagSet) {
+			f.add(fs)
+			fs.IntVar(&n, "n", 200, "how many `lines`, at most 200")
+		},
+		Run: func(ctx context.Context, args []string) error {
+			c, err := f.client()
+			if err != nil {
+				return err
+			}
+			if _, err := c.Status(ctx); err != nil {
+				return notRunning(err)
+			}
+			for _, line := range c.Logs(n) {
+				fmt.Println(line)
+			}
+			return nil
+		},
+	}
+}
