@@ -11,7 +11,7 @@ import (
 // key is the last path in it, so that one seek finds the block that holds a
 // path, if any does. A block is
 //
-//	CRC-32C of the rest (4 bytes)
+//	CRC-32C of the key and the rest (4 bytes)
 //	for each module: length of the path's beginning that it shares with the
 //	path before, length of the rest of the path, that rest, length of the
 //	entries, entries
@@ -101,8 +101,12 @@ func (w *blockWriter) add(path []byte, l []entry, arena []byte) {
 }
 
 func (w *blockWriter) finish() []byte {
-	binary.LittleEndian.PutUint32(w.b, crc32.Checksum(w.b[4:], castagnoli))
+	binary.LittleEndian.PutUint32(w.b, blockSum(w.last, w.b[4:]))
 	return w.b
+}
+
+func blockSum(key, rest []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, rest)
 }
 
 // A blockReader walks over the modules of a block.
@@ -114,8 +118,8 @@ type blockReader struct {
 }
 
 // open checks a block and starts before its first module.
-func (r *blockReader) open(b []byte) error {
-	if len(b) < 4 || crc32.Checksum(b[4:], castagnoli) != binary.LittleEndian.Uint32(b) {
+func (r *blockReader) open(key, b []byte) error {
+	if len(b) < 4 || blockSum(key, b[4:]) != binary.LittleEndian.Uint32(b) {
 		return ErrCorrupt
 	}
 	r.r = reader{b: b[4:]}

@@ -24,7 +24,8 @@ import (
 //
 // Two indexes that followed the same log to the same size write the same
 // bytes. It is the state that queries see.
-func (s *Store) Dump(w io.Writer) error {
+func (s *Store) Dump(w io.Writer) (err error) {
+	defer catch(&err)()
 	bw := bufio.NewWriterSize(w, 1<<20)
 	for {
 		changed := s.Changed()
@@ -71,8 +72,8 @@ func dump(w *bufio.Writer, tx *bbolt.Tx) error {
 	var br blockReader
 	var list []entry
 	var arena, line []byte
-	return tx.Bucket(bucketModules).ForEach(func(_, b []byte) error {
-		if err := br.open(b); err != nil {
+	return tx.Bucket(bucketModules).ForEach(func(k, b []byte) error {
+		if err := br.open(k, b); err != nil {
 			return err
 		}
 		for {

@@ -94,11 +94,7 @@ func (s *Store) mergePart(order []uint32, last bool) error {
 
 // update runs a write transaction; a panic of bbolt at a damaged page is an error.
 func (s *Store) update(f func(tx *bbolt.Tx) error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w (%v)", ErrCorrupt, r)
-		}
-	}()
+	defer catch(&err)()
 	return s.db.Update(f)
 }
 
@@ -156,7 +152,7 @@ func (m *merger) path(i int) []byte { return m.d.mods[m.order[i]].path.of(m.d.ar
 func (m *merger) rewrite(key, block []byte, mods []uint32) error {
 	ok := false
 	if block != nil {
-		if err := m.in.open(block); err != nil {
+		if err := m.in.open(key, block); err != nil {
 			return err
 		}
 		var err error

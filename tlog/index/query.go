@@ -2,7 +2,6 @@ package index
 
 import (
 	"bytes"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -29,12 +28,10 @@ func (s *Store) ask(f func(q *query) error) (err error) {
 	if s.view == nil {
 		return errClosed
 	}
-	defer func() {
-		// bbolt panics at a page that is none.
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w (%v)", ErrCorrupt, r)
-		}
-	}()
+	if s.damaged.Load() {
+		return ErrCorrupt
+	}
+	defer catch(&err)()
 	q, ok := s.queries.Get().(*query)
 	if !ok {
 		q = &query{}
@@ -49,11 +46,11 @@ func (s *Store) ask(f func(q *query) error) (err error) {
 
 // seek moves to the first module whose path is not less than the key.
 func (q *query) seek() (bool, error) {
-	_, b := q.modules.Seek(q.key)
+	k, b := q.modules.Seek(q.key)
 	if b == nil {
 		return false, nil
 	}
-	if err := q.block.open(b); err != nil {
+	if err := q.block.open(k, b); err != nil {
 		return false, err
 	}
 	return q.block.seek(q.key)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,6 +72,11 @@ type Store struct {
 	view    *view
 	changed chan struct{}
 	queries sync.Pool
+
+	damaged atomic.Bool // Verify found damage
+	checks  sync.WaitGroup
+	closing chan struct{}
+	once    sync.Once
 }
 
 // A position is how far the log was processed. It is stored with what was processed.
@@ -127,6 +133,9 @@ var (
 
 const format = "upkeep index 1"
 
+// allocSize is by how much the file grows at least.
+const allocSize = 1 << 20
+
 // ErrLocked says that another process has the index open.
 var ErrLocked = errors.New("index is in use by another process")
 
@@ -140,7 +149,8 @@ func mapSize() int {
 }
 
 // Open opens the index in file, creating it if there is none (unless
-// read-only). A damaged file and one of another format are refused.
+// read-only). A damaged file and one of another format are refused; all of the
+// file is then checked while it is used already (see Verify).
 func Open(file string, opts Options) (s *Store, err error) {
 	if opts.Kind == "" {
 		opts.Kind = Following
@@ -151,23 +161,21 @@ func Open(file string, opts Options) (s *Store, err error) {
 	if opts.JournalPeriod == 0 {
 		opts.JournalPeriod = defaultJournalPeriod
 	}
-	s = &Store{opts: opts, log: opts.Logger, metrics: newMetrics(opts.Metrics), changed: make(chan struct{}), tools: map[string]toolchainRecord{}, told: map[string]bool{}}
-	if s.log == nil {
-		s.log = slog.Default()
+	st := &Store{opts: opts, log: opts.Logger, metrics: newMetrics(opts.Metrics), changed: make(chan struct{}), closing: make(chan struct{}), tools: map[string]toolchainRecord{}, told: map[string]bool{}}
+	if st.log == nil {
+		st.log = slog.Default()
 	}
-	s.delta = newDelta(s.conflict)
+	st.delta = newDelta(st.conflict)
 	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w (%v)", ErrCorrupt, r)
-		}
 		if err != nil {
-			if s.db != nil {
-				s.closeView()
-				s.db.Close()
+			if st.db != nil {
+				st.closeView()
+				st.db.Close()
 			}
 			s, err = nil, fmt.Errorf("opening index %s: %w", file, err)
 		}
 	}()
+	defer catch(&err)()
 	if opts.ReadOnly {
 		if _, err := os.Stat(file); err != nil {
 			return nil, err
@@ -176,17 +184,23 @@ func Open(file string, opts Options) (s *Store, err error) {
 		return nil, err
 	}
 	size := mapSize()
-	s.db, err = bbolt.Open(file, 0o644, &bbolt.Options{
+	st.db, err = bbolt.Open(file, 0o644, &bbolt.Options{
 		Timeout: time.Second, ReadOnly: opts.ReadOnly, PageSize: 4096,
 		FreelistType: bbolt.FreelistMapType, InitialMmapSize: size, MaxSize: size - size/16,
 	})
 	if err != nil {
 		return nil, openError(err)
 	}
-	if err := s.init(); err != nil {
+	st.db.AllocSize = allocSize
+	if err := st.init(); err != nil {
 		return nil, err
 	}
-	return s, nil
+	st.checks.Go(func() {
+		if err := st.Verify(); err != nil && !errors.Is(err, errClosed) {
+			st.log.Error("the index is no longer answered from", "file", file, "err", err)
+		}
+	})
+	return st, nil
 }
 
 func openError(err error) error {
@@ -285,6 +299,8 @@ func (s *Store) LogTime() int64 {
 
 // Close closes the file.
 func (s *Store) Close() error {
+	s.once.Do(func() { close(s.closing) })
+	s.checks.Wait()
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.closeView()

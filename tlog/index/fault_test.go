@@ -1,0 +1,271 @@
+package index_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.etcd.io/bbolt"
+
+	"example.org/upkeep/tlog/index"
+	"example.org/upkeep/tlog/logtest"
+)
+
+// On a full disk the index answers from what it has and goes on when there is
+// room again.
+func TestFullDisk(t *testing.T) {
+	srv, url := serve(t, small, 20_000)
+	c := client(t, srv, url)
+	want := func() string {
+		s := open(t, filepath.Join(t.TempDir(), "index.db"), index.Options{})
+		follow(t, s, c)
+		return dump(t, s)
+	}()
+	dir, resize := logtest.SmallDisk(t, 256<<10)
+	file := filepath.Join(dir, "index.db")
+	opts := index.Options{MergeBytes: 300 << 10, JournalPeriod: time.Nanosecond}
+	s := open(t, file, opts)
+	head, _ := c.Head()
+	for i := range 3 {
+		if err := s.Follow(t.Context(), c, head, 0, nil); err == nil || !strings.Contains(err.Error(), "no space left") {
+			t.Fatalf("following onto a full disk: %v; want an error that says so", err)
+		}
+		if _, _, err := s.Module("github.com/x/y"); err != nil {
+			t.Fatalf("the index does not answer on a full disk: %v", err)
+		}
+		if i == 1 { // stopping and starting changes nothing
+			s.Close()
+			s = open(t, file, opts)
+		}
+	}
+	resize(64 << 20)
+	if err := s.Follow(t.Context(), c, head, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := dump(t, s); got != want {
+		t.Errorf("after the disk was full the index differs: %s", difference(got, want))
+	}
+}
+
+func TestMalformedAndDuplicate(t *testing.T) {
+	content := small
+	content.Malformed, content.Duplicate = 100, 777
+	srv, url := serve(t, content, 20_000)
+	c := client(t, srv, url)
+	reg := prometheus.NewRegistry()
+	var events []index.Event
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), index.Options{Metrics: reg, OnEvent: func(e index.Event) { events = append(events, e) }})
+	follow(t, s, c)
+	if got := dump(t, s); !strings.Contains(got, "\nskipped 200\n") || !strings.Contains(got, "\nsize 20000\n") {
+		t.Errorf("dump starts with %.150q; want 200 skipped records of 20000", got)
+	}
+	if len(events) == 0 {
+		t.Fatal("no event for a version with two different records")
+	}
+	stored, err := s.Events()
+	if err != nil || len(stored) != len(events) {
+		t.Errorf("%d events are stored, %v; want %d", len(stored), err, len(events))
+	}
+	for _, e := range events {
+		a, b := content.AppendVersion(nil, e.Records[0]), content.AppendVersion(nil, e.Records[1])
+		if e.Kind != "duplicate" || len(e.Records) != 2 || string(a)[:len(e.Module)] != e.Module {
+			t.Fatalf("event %+v; the records are of %s and %s", e, a, b)
+		}
+	}
+	if n, err := testutil.GatherAndCount(reg, "upkeep_index_security_events_total"); err != nil || n != 1 {
+		t.Errorf("metric of security events: %d, %v", n, err)
+	}
+	// The record that came first counts.
+	e := events[len(events)-1]
+	if m, ok, err := s.Module(e.Module); err != nil || !ok {
+		t.Error(err)
+	} else {
+		for _, v := range append(m.Majors, m.Minors...) {
+			if v.Version == e.Version && v.Record != min(e.Records[0], e.Records[1]) {
+				t.Errorf("%s %s is of record %d; want the first of %v", e.Module, v.Version, v.Record, e.Records)
+			}
+		}
+	}
+	// Following again, or opening again, tells nothing twice.
+	n := len(events)
+	follow(t, s, c)
+	if len(events) != n {
+		t.Errorf("%d events were told again", len(events)-n)
+	}
+}
+
+// A damaged file is refused or answers with an error, never with nonsense.
+func TestDamagedStore(t *testing.T) {
+	srv, url := serve(t, small, 20_000)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "index.db")
+	s := open(t, file, index.Options{})
+	follow(t, s, client(t, srv, url))
+	var paths []string
+	truth := map[string]string{}
+	for line := range strings.Lines(dump(t, s)) {
+		if path, _, ok := strings.Cut(line, " v"); ok && strings.Contains(path, "/") && !strings.HasPrefix(path, "toolchain") {
+			if m, ok, err := s.Module(path); err != nil || !ok {
+				t.Fatal(path, err)
+			} else if truth[path] == "" {
+				truth[path] = fmt.Sprint(m.Majors, m.Minors, m.Path) + text(m)
+				paths = append(paths, path)
+			}
+		}
+	}
+	s.Close()
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := len(bytes.TrimRight(good, "\x00"))
+	bad := filepath.Join(dir, "bad.db")
+	refused, errs, unharmed := 0, 0, 0
+	for round := range 60 {
+		b := append([]byte{}, good...)
+		at := rand.IntN(used)
+		b[at] ^= 1 << (round % 8)
+		if err := os.WriteFile(bad, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s, err := index.Open(bad, index.Options{})
+		if err != nil {
+			refused++
+			continue
+		}
+		whole := s.Verify() == nil
+		failed := !whole
+		for _, path := range paths {
+			m, ok, err := s.Module(path)
+			switch {
+			case err != nil:
+				if !errors.Is(err, index.ErrCorrupt) {
+					t.Fatalf("bit flipped at %d: %v; want ErrCorrupt", at, err)
+				}
+				failed = true
+			case whole && (!ok || fmt.Sprint(m.Majors, m.Minors, m.Path)+text(m) != truth[path]):
+				t.Fatalf("bit flipped at %d: %s is now %s", at, path, text(m))
+			}
+		}
+		if failed {
+			errs++
+		} else {
+			unharmed++
+		}
+		s.Close()
+	}
+	t.Logf("of 60 flipped bits %d were refused at once, %d by the check or at a query, %d did no harm", refused, errs, unharmed)
+	if errs == 0 {
+		t.Error("no flipped bit was noticed by a query")
+	}
+
+	// Cut short, another format, another kind, somebody else's file.
+	if err := os.WriteFile(bad, good[:used/2], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := index.Open(bad, index.Options{}); !errors.Is(err, index.ErrCorrupt) {
+		t.Errorf("cut short: %v; want ErrCorrupt", err)
+	}
+	if _, err := index.Open(file, index.Options{Kind: index.Watching}); err == nil || !strings.Contains(err.Error(), `mode "follow"`) {
+		t.Errorf("another mode: %v", err)
+	}
+	db, err := bbolt.Open(file, 0o644, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("meta")).Put([]byte("format"), []byte("upkeep index 9"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	if _, err := index.Open(file, index.Options{}); err == nil || !strings.Contains(err.Error(), `"upkeep index 9"`) {
+		t.Errorf("another format: %v", err)
+	}
+	bad = filepath.Join(dir, "other.db") // the last one stays locked in this process: bbolt faulted at it
+	if err := os.WriteFile(bad, []byte("not a database"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := index.Open(bad, index.Options{}); !errors.Is(err, index.ErrCorrupt) {
+		t.Errorf("no database: %v; want ErrCorrupt", err)
+	}
+	if now, _ := os.ReadFile(bad); string(now) != "not a database" {
+		t.Error("a file that is no index was changed")
+	}
+}
+
+func TestOneWriter(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "index.db")
+	if _, err := index.Open(file, index.Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file, read-only: %v", err)
+	}
+	s := open(t, file, index.Options{})
+	if _, err := index.Open(file, index.Options{}); !errors.Is(err, index.ErrLocked) {
+		t.Errorf("opened twice: %v; want ErrLocked", err)
+	}
+	s.Close()
+	if _, _, err := s.Module("x"); err == nil {
+		t.Error("a closed index answers")
+	}
+	s = open(t, file, index.Options{ReadOnly: true})
+	if head, err := s.Head(); err != nil || head.Size != 0 {
+		t.Errorf("empty index: %+v, %v", head, err)
+	}
+}
+
+// Queries run while the index is written; none waits, and all see whole states.
+func TestReadersAndWriter(t *testing.T) {
+	srv, url := serve(t, small, 1000)
+	c := client(t, srv, url)
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), index.Options{MergeBytes: 100 << 10, JournalPeriod: time.Nanosecond})
+	follow(t, s, c)
+	var paths []string
+	for i := range int64(1000) {
+		path, _, _ := strings.Cut(string(small.AppendVersion(nil, i)), " ")
+		paths = append(paths, path)
+	}
+	stop := make(chan struct{})
+	done := make(chan error, 2)
+	for range cap(done) {
+		go func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					done <- nil
+					return
+				default:
+				}
+				path := paths[n%len(paths)]
+				if _, ok, err := s.Module(path); err != nil || !ok {
+					done <- fmt.Errorf("%s: %v, %w", path, ok, err)
+					return
+				}
+				host, _, _ := strings.Cut(path, "/")
+				if ok, err := s.HostSuffix(host); err != nil || !ok {
+					done <- fmt.Errorf("%s: %v, %w", host, ok, err)
+					return
+				}
+			}
+		}()
+	}
+	for size := int64(2000); size <= 5000; size += 1000 {
+		if err := srv.SetSize(size); err != nil {
+			t.Fatal(err)
+		}
+		follow(t, s, c)
+	}
+	close(stop)
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
