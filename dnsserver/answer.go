@@ -87,6 +87,9 @@ func (v *view) answer(q *query, now time.Time, sign bool) (*answer, error) {
 	b := builder{view: v, now: now, qname: qname, do: q.do, sign: sign}
 	b.a = &answer{aa: true, refresh: math.MaxInt64, ede: edeNone, body: make([]byte, 0, 512)}
 	b.compose(n, exists, q.qtype, q.co)
+	if b.err == errNotSigned && !exists {
+		return nil, errDenialNotSigned
+	}
 	return b.a, b.err
 }
 

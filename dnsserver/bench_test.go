@@ -18,7 +18,7 @@ func benchmark(b *testing.B, do bool, packets [][]byte) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
-		if out, _ = h.respond(out[:0], packets[i%len(packets)], client, &q, now, true, h.stat); len(out) == 0 {
+		if out, _ = h.respond(out[:0], packets[i%len(packets)], client, &q, now, signing); len(out) == 0 {
 			b.Fatal("no answer")
 		}
 	}
@@ -65,7 +65,7 @@ func TestCachedAllocates(t *testing.T) {
 	var q query
 	now := h.now()
 	if n := testing.AllocsPerRun(100, func() {
-		h.respond(out[:0], packet, client, &q, now, true, h.stat)
+		h.respond(out[:0], packet, client, &q, now, signing)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -75,7 +76,7 @@ func (s *Server) wait(r *http.Request, packet []byte, c Client) []byte {
 	}
 	done := make(chan []byte, 1)
 	select {
-	case s.sign <- pending{packet, c, func(b []byte) { done <- append([]byte(nil), b...) }}:
+	case s.sign <- pending{packet: packet, client: c, since: time.Now(), send: func(b []byte) { done <- append([]byte(nil), b...) }}:
 	case <-r.Context().Done():
 		return nil
 	case <-s.ctx.Done():

@@ -62,6 +62,8 @@ type Handler struct {
 	cookies          atomic.Pointer[[]cookieSecret]
 	limit            *limiter
 
+	sample, sampled atomic.Uint64 // of queries to log
+
 	idle atomic.Int64 // idle limit of TCP connections, for the keepalive option
 	stat *stats
 }
@@ -191,10 +193,24 @@ func (h *Handler) Zone() string { return h.view.Load().zone.text }
 // has to be made first and sign is false, it returns false.
 func (h *Handler) Respond(out, packet []byte, c Client, sign bool) ([]byte, bool) {
 	var q query
-	return h.respond(out, packet, c, &q, h.now(), sign, h.stat)
+	how := atOnce
+	if sign {
+		how = signing
+	}
+	return h.respond(out, packet, c, &q, h.now(), how)
 }
 
-func (h *Handler) respond(out, packet []byte, c Client, q *query, now time.Time, sign bool, st *stats) ([]byte, bool) {
+// A mode says how far an answer may go.
+type mode uint8
+
+const (
+	atOnce  mode = iota // only with signatures that are there
+	signing             // making signatures
+	queued              // making signatures; it was counted for the rate limit before it waited
+)
+
+func (h *Handler) respond(out, packet []byte, c Client, q *query, now time.Time, how mode) ([]byte, bool) {
+	st := h.stat
 	verdict := parseQuery(packet, q)
 	if verdict == verdictDrop {
 		st.dropped.Add(1)
@@ -217,28 +233,61 @@ func (h *Handler) respond(out, packet []byte, c Client, q *query, now time.Time,
 	case q.class != dns.ClassINET:
 		a = failure(dns.RcodeRefused, edeNotAuth, "")
 	default:
-		var ok bool
-		if a, ok = h.find(v, q, now, sign, st); !ok {
-			return out, false
+		var err error
+		if a, err = h.find(v, q, now, how != atOnce); err != nil {
+			if c.Transport != UDP || h.cookie(q, c, now).valid {
+				return out, false
+			}
+			// The limit comes before the work of signing.
+			cat := catAnswer
+			if err == errDenialNotSigned {
+				cat = catDenial
+			}
+			return h.limited(out, h.limit.decide(c.Addr.Addr(), cat, h.hash(q), now, q.id), q)
 		}
 	}
 	cookie := h.cookie(q, c, now)
 	n := len(out)
-	if c.Transport == UDP && !cookie.valid {
-		switch h.limit.decide(c.Addr.Addr(), categoryOf(a), a.hash, now, q.id) {
-		case decideDrop:
-			st.limited.Add(1)
-			return out, true
-		case decideTruncate:
-			st.limited.Add(1)
-			out = h.appendTruncated(out, q)
-			st.count(c.Transport, q, out[n:], a)
+	if c.Transport == UDP && how != queued && !cookie.valid {
+		if d := h.limit.decide(c.Addr.Addr(), categoryOf(a), a.hash, now, q.id); d != decideSend {
+			out, _ = h.limited(out, d, q)
 			return out, true
 		}
 	}
 	out = h.write(out, v, q, a, c, now, &cookie)
 	st.count(c.Transport, q, out[n:], a)
+	if every := h.sample.Load(); every > 0 && h.sampled.Add(1)%every == 0 {
+		h.logQuery(q, a, c)
+	}
 	return out, true
+}
+
+// limited does what the limiter decided; false means that nothing stands in
+// the way of an answer.
+func (h *Handler) limited(out []byte, d decision, q *query) ([]byte, bool) {
+	switch d {
+	case decideDrop:
+		h.stat.limited.Add(1)
+		return out, true
+	case decideTruncate:
+		h.stat.limited.Add(1)
+		n := len(out)
+		out = h.appendTruncated(out, q)
+		h.stat.count(UDP, q, out[n:], &answer{})
+		return out, true
+	}
+	return out, false
+}
+
+// LogQueries logs one of so many queries; 0 is none.
+func (h *Handler) LogQueries(every int) { h.sample.Store(uint64(max(every, 0))) }
+
+func (h *Handler) logQuery(q *query, a *answer, c Client) {
+	if q.question == nil {
+		return
+	}
+	h.log.Info("query", "client", c.Addr.Addr(), "transport", c.Transport, "name", showName(q.name()),
+		"type", dns.Type(q.qtype).String(), "do", q.do, "rcode", dns.RcodeToString[int(a.rcode)], "answers", a.an)
 }
 
 // A cookieReply is the option that an answer carries, and whether the query's
@@ -265,24 +314,25 @@ func (h *Handler) cookie(q *query, c Client, now time.Time) (r cookieReply) {
 }
 
 // find returns the answer to a question, from the cache or anew.
-func (h *Handler) find(v *view, q *query, now time.Time, sign bool, st *stats) (*answer, bool) {
+// The error is one of the two that say that a signature is missing.
+func (h *Handler) find(v *view, q *query, now time.Time, sign bool) (*answer, error) {
 	key := q.cacheKey()
 	hash := maphash.Bytes(h.answers.seed, key)
 	if a := h.answers.get(key, hash, v.gen, now.Unix()); a != nil {
-		st.hits.Add(1)
-		return a, true
+		h.stat.hits.Add(1)
+		return a, nil
 	}
 	if a := h.denials.get(key, hash, v.gen, now.Unix()); a != nil {
-		st.hits.Add(1)
-		return a, true
+		h.stat.hits.Add(1)
+		return a, nil
 	}
 	a, err := v.answer(q, now, sign)
-	if err == errNotSigned {
-		return nil, false
+	if err == errNotSigned || err == errDenialNotSigned {
+		return nil, err
 	}
 	if err != nil {
 		h.log.Error("answering", "name", showName(q.name()), "type", dns.TypeToString[q.qtype], "err", err)
-		return failure(dns.RcodeServerFailure, edeNone, ""), true
+		return failure(dns.RcodeServerFailure, edeNone, ""), nil
 	}
 	if a.body != nil {
 		a.key, a.hash, a.gen = string(key), hash, v.gen
@@ -294,8 +344,11 @@ func (h *Handler) find(v *view, q *query, now time.Time, sign bool, st *stats) (
 			h.denials.put(a)
 		}
 	}
-	return a, true
+	return a, nil
 }
+
+// hash tells questions apart.
+func (h *Handler) hash(q *query) uint64 { return maphash.Bytes(h.answers.seed, q.cacheKey()) }
 
 // write appends the message: header, question, records and OPT.
 func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now time.Time, cookie *cookieReply) []byte {

@@ -60,8 +60,8 @@ func (t Timing) synced(now time.Time) bool {
 		(t.Inactive.IsZero() || now.Before(t.Inactive))
 }
 
-// next returns the first of the key's times that lies after now, or zero.
-func (t Timing) next(now time.Time) time.Time {
+// Next returns the first of the key's times that lies after now, or zero.
+func (t Timing) Next(now time.Time) time.Time {
 	var first time.Time
 	for _, at := range []time.Time{t.Publish, t.Activate, t.Inactive, t.Delete, t.SyncPub, t.SyncDel} {
 		if at.After(now) && (first.IsZero() || at.Before(first)) {

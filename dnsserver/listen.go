@@ -164,6 +164,7 @@ type pending struct {
 	packet []byte
 	client Client
 	send   func([]byte)
+	since  time.Time
 }
 
 // signer answers pending queries, out of the way of those that need no signature.
@@ -175,8 +176,9 @@ func (s *Server) signer() {
 		case <-s.ctx.Done():
 			return
 		case p := <-s.sign:
-			out, _ := s.h.respond(buf[:0], p.packet, p.client, &q, s.h.now(), true, s.h.stat)
+			out, _ := s.h.respond(buf[:0], p.packet, p.client, &q, s.h.now(), queued)
 			p.send(out)
+			s.h.stat.took(time.Since(p.since), 1)
 			runtime.Gosched() // those that are already signed go first
 		}
 	}
@@ -184,6 +186,7 @@ func (s *Server) signer() {
 
 // later queues a query, and reports false when there are too many.
 func (s *Server) later(p pending) bool {
+	p.since = time.Now()
 	select {
 	case s.sign <- p:
 		return true

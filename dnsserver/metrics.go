@@ -32,6 +32,7 @@ var (
 	descOverload  = desc("sign_queue_full_total", "Queries sent to TCP because too many waited for a signature.")
 	descConns     = desc("connections", "Connections that are open.")
 	descRefused   = desc("connections_refused_total", "Connections closed at once because of a limit.")
+	descLatency   = desc("answer_seconds", "Time from reading a query to having sent its answer.")
 	descSize      = desc("log_size", "Records of the log that the index has, which is the zone's serial.")
 	descAge       = desc("index_age_seconds", "Time since the index last had word from the log.")
 	descStale     = desc("stale", "1 when names of modules are answered SERVFAIL because the index is too old.")
@@ -40,7 +41,7 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descQueries, descTypes, descRcodes, descDropped, descHits, descTruncated, descSigs,
-		descLimited, descOverload, descConns, descRefused, descSize, descAge, descStale, descKeys} {
+		descLimited, descOverload, descConns, descRefused, descLatency, descSize, descAge, descStale, descKeys} {
 		ch <- d
 	}
 }
@@ -74,6 +75,14 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descOverload, s.overload.Load())
 	gauge(descConns, float64(s.openConns.Load()))
 	counter(descRefused, s.refusedConns.Load())
+	buckets, total := map[float64]uint64{}, uint64(0)
+	for i := range s.latency {
+		total += s.latency[i].Load()
+		if i < len(latencyBounds) {
+			buckets[latencyBounds[i].Seconds()] = total
+		}
+	}
+	ch <- prometheus.MustNewConstHistogram(descLatency, total, time.Duration(s.spent.Load()).Seconds(), buckets)
 	gauge(descSize, float64(s.size.Load()))
 	age := 0.0
 	if at := s.accepted.Load(); s.size.Load() > 0 {

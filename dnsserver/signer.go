@@ -63,8 +63,11 @@ const (
 	inceptionBack   = 3 * time.Hour
 )
 
-// errNotSigned says that an answer needs a signature that is not there yet.
-var errNotSigned = errors.New("a signature has to be made first")
+// What an answer, and the denial of a name, need that is not there yet.
+var (
+	errNotSigned       = errors.New("a signature has to be made first")
+	errDenialNotSigned = errors.New("a signature of a denial has to be made first")
+)
 
 // A signer makes signatures with the keys that are active and keeps them.
 type signer struct {

@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"encoding/binary"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -11,6 +12,22 @@ import (
 var countedTypes = [...]uint16{
 	dns.TypeTXT, dns.TypeA, dns.TypeAAAA, dns.TypeNS, dns.TypeSOA, dns.TypeDNSKEY, dns.TypeDS, dns.TypeANY,
 	dns.TypeNSEC, dns.TypeCAA, dns.TypeMX, dns.TypeSVCB, dns.TypeHTTPS,
+}
+
+// latencyBounds are the upper bounds of the buckets of the histogram.
+var latencyBounds = [...]time.Duration{
+	10 * time.Microsecond, 30 * time.Microsecond, 100 * time.Microsecond, 300 * time.Microsecond, time.Millisecond,
+	3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond,
+}
+
+// took counts n answers that took that long.
+func (s *stats) took(d time.Duration, n int) {
+	i := 0
+	for i < len(latencyBounds) && d > latencyBounds[i] {
+		i++
+	}
+	s.latency[i].Add(uint64(n))
+	s.spent.Add(uint64(d) * uint64(n))
 }
 
 const rcodes = 24 // NOERROR to BADCOOKIE
@@ -26,6 +43,9 @@ type stats struct {
 	limited   atomic.Uint64 // answers above the rate limit
 	sigs      atomic.Uint64
 	overload  atomic.Uint64 // queries turned away because too many waited for a signature
+
+	latency [len(latencyBounds) + 1]atomic.Uint64 // answers by time from reading the query, not cumulated
+	spent   atomic.Uint64                         // nanoseconds in all
 
 	openConns    atomic.Int64
 	refusedConns atomic.Uint64

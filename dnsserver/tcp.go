@@ -118,7 +118,8 @@ func (s *Server) serveStream(c net.Conn, client Client) {
 	var q query
 	for {
 		// Answer every complete message that has been read.
-		used := 0
+		used, answers := 0, 0
+		start := time.Now()
 		for have-used >= 2 {
 			size := int(binary.BigEndian.Uint16(in[used:]))
 			if have-used < 2+size {
@@ -126,6 +127,7 @@ func (s *Server) serveStream(c net.Conn, client Client) {
 			}
 			packet := in[used+2 : used+2+size]
 			used += 2 + size
+			answers++
 			var ok bool
 			if out, ok = s.respondStream(out, packet, client, &q, st); !ok {
 				st.write(out)
@@ -143,6 +145,7 @@ func (s *Server) serveStream(c net.Conn, client Client) {
 				return
 			}
 			out = out[:0]
+			s.h.stat.took(time.Since(start), answers)
 		}
 		copy(in, in[used:have])
 		have -= used
@@ -184,11 +187,11 @@ func (s *Server) afterClose(c net.Conn) (stop func()) {
 func (s *Server) respondStream(out, packet []byte, client Client, q *query, st *stream) ([]byte, bool) {
 	n := len(out)
 	out = append(out, 0, 0)
-	resp, ok := s.h.respond(out, packet, client, q, s.h.now(), false, s.h.stat)
+	resp, ok := s.h.respond(out, packet, client, q, s.h.now(), atOnce)
 	if !ok {
 		out = out[:n]
 		st.waiting.Add(1)
-		p := pending{append([]byte(nil), packet...), client, func(b []byte) {
+		p := pending{packet: append([]byte(nil), packet...), client: client, since: time.Now(), send: func(b []byte) {
 			defer st.waiting.Done()
 			if len(b) > 0 {
 				st.write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))

@@ -115,8 +115,13 @@ func TestDig(t *testing.T) {
 	dig := tool(t, "dig")
 	_, addr := testServer(t, ListenConfig{}, "127.0.0.1:0")
 	host, port := hostPort(addr)
-	for _, p := range probes() {
-		for _, flags := range [][]string{{"+noedns"}, {"+dnssec", "+nsid", "+cookie"}, {"+tcp", "+keepalive"}, {"+ednsflags=0x80", "+ednsopt=100"}, {"+bufsize=512", "+dnssec"}} {
+	all := [][]string{{"+noedns"}, {"+dnssec", "+nsid", "+cookie"}, {"+tcp", "+keepalive"}, {"+ednsflags=0x80", "+ednsopt=100"}, {"+bufsize=512", "+dnssec"}}
+	for i, p := range probes() {
+		use := all
+		if i > 0 {
+			use = all[i%len(all):][:1]
+		}
+		for _, flags := range use {
 			out := run(t, dig, append([]string{"@" + host, "-p", port, p.name, p.typ, "+norec", "+tries=1", "+time=5"}, flags...)...)
 			if !strings.Contains(out, "status: NOERROR") && !strings.Contains(out, "status: NXDOMAIN") ||
 				strings.Contains(out, "ANSWER: 0") == p.answer || strings.Contains(out, "WARNING") || strings.Contains(out, "alformed") {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 )
 
 // maxPacket is the largest packet that is read over UDP. Queries are short;
@@ -24,10 +25,11 @@ func (s *Server) serveSimple(c *net.UDPConn) {
 			}
 			continue // for example, an ICMP error about an earlier answer
 		}
+		now := s.h.now()
 		client := Client{netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), UDP}
-		resp, ok := s.h.respond(out[:0], in[:min(n, maxPacket)], client, &q, s.h.now(), false, s.h.stat)
+		resp, ok := s.h.respond(out[:0], in[:min(n, maxPacket)], client, &q, now, atOnce)
 		if !ok {
-			p := pending{append([]byte(nil), in[:n]...), client, func(b []byte) {
+			p := pending{packet: append([]byte(nil), in[:n]...), client: client, send: func(b []byte) {
 				if len(b) > 0 {
 					c.WriteToUDPAddrPort(b, addr)
 				}
@@ -40,6 +42,7 @@ func (s *Server) serveSimple(c *net.UDPConn) {
 		if len(resp) > 0 {
 			// A lost answer is asked for again.
 			_, _ = c.WriteToUDPAddrPort(resp, addr)
+			s.h.stat.took(time.Since(now), 1)
 		}
 	}
 }

@@ -112,6 +112,9 @@ func (w *udpWorker) run() {
 				w.sent++ // this one can't be sent: a lost answer is asked for again
 			}
 		}
+		if w.ready > 0 {
+			w.s.h.stat.took(time.Since(now), w.ready)
+		}
 	}
 }
 
@@ -147,7 +150,7 @@ func (w *udpWorker) answer(i int, now time.Time) {
 		// Longer than any query: what there is of it reads as malformed.
 		packet = packet[:min(len(packet), maxPacket)]
 	}
-	msg, ok := w.s.h.respond(w.messages[w.ready][:0], packet, client, &w.q, now, false, w.s.h.stat)
+	msg, ok := w.s.h.respond(w.messages[w.ready][:0], packet, client, &w.q, now, atOnce)
 	if !ok {
 		if w.s.later(w.pending(i, packet, client)) {
 			return
@@ -184,7 +187,7 @@ func (w *udpWorker) pending(i int, packet []byte, client Client) pending {
 	if conn.LocalAddr().(*net.UDPAddr).IP.To4() == nil {
 		addr = netip.AddrPortFrom(netip.AddrFrom16(addr.Addr().As16()), addr.Port())
 	}
-	return pending{append([]byte(nil), packet...), client, func(b []byte) {
+	return pending{packet: append([]byte(nil), packet...), client: client, send: func(b []byte) {
 		if len(b) > 0 {
 			_, _, _ = conn.WriteMsgUDPAddrPort(b, control, addr)
 		}

@@ -74,7 +74,7 @@ func newZone(cfg ZoneConfig, keys []*Key, slots int, now time.Time, made func())
 		static: map[string]node{}, keys: keys, stale: cfg.StaleAfter.D(),
 	}
 	for _, k := range keys {
-		if at := k.Timing.next(now); !at.IsZero() && (z.nextTime.IsZero() || at.Before(z.nextTime)) {
+		if at := k.Timing.Next(now); !at.IsZero() && (z.nextTime.IsZero() || at.Before(z.nextTime)) {
 			z.nextTime = at
 		}
 		rrs = append(rrs, z.keyRecords(k, now)...)

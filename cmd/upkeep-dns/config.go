@@ -26,15 +26,16 @@ import (
 
 // A Config is the program's configuration file.
 type Config struct {
-	Listen []string             `toml:"listen" comment:"Addresses to answer on over UDP and TCP. Port 0 is a free one, which is printed.\n\"systemd\" stands for the sockets that a .socket unit passes."`
-	Keys   string               `toml:"keys" comment:"Folder of the zone's keys: pairs of K*.key and K*.private files, see 'upkeep-dns keygen'."`
-	State  string               `toml:"state" comment:"Folder of the index and of the newest tree head. It must outlive restarts."`
-	HTTP   string               `toml:"http" comment:"Address for metrics (/metrics) and the page of the index; empty is none."`
-	Zone   dnsserver.ZoneConfig `toml:"zone" comment:"The zone."`
-	TLS    TLSConfig            `toml:"tls" comment:"Encrypted transports. The name servers in the zone announce them by SVCB records."`
-	Limits LimitConfig          `toml:"limits" comment:"Bounds on what askers can use."`
-	Log    LogConfig            `toml:"log" comment:"The checksum database."`
-	Watch  WatchConfig          `toml:"watch" comment:"What to watch, when log.mode is \"watch\"."`
+	Listen  []string             `toml:"listen" comment:"Addresses to answer on over UDP and TCP. Port 0 is a free one, which is printed.\n\"systemd\" stands for the sockets that a .socket unit passes."`
+	Keys    string               `toml:"keys" comment:"Folder of the zone's keys: pairs of K*.key and K*.private files, see 'upkeep-dns keygen'."`
+	State   string               `toml:"state" comment:"Folder of the index and of the newest tree head. It must outlive restarts."`
+	HTTP    string               `toml:"http" comment:"Address for metrics (/metrics) and the page of the index; empty is none."`
+	Queries int                  `toml:"query_log" comment:"Log one of so many queries; 0 is none."`
+	Zone    dnsserver.ZoneConfig `toml:"zone" comment:"The zone."`
+	TLS     TLSConfig            `toml:"tls" comment:"Encrypted transports. The name servers in the zone announce them by SVCB records."`
+	Limits  LimitConfig          `toml:"limits" comment:"Bounds on what askers can use."`
+	Log     LogConfig            `toml:"log" comment:"The checksum database."`
+	Watch   WatchConfig          `toml:"watch" comment:"What to watch, when log.mode is \"watch\"."`
 }
 
 // TLSConfig says which encrypted transports there are.

@@ -567,6 +567,49 @@ func TestConfigDefault(t *testing.T) {
 	}
 }
 
+func TestKeyRoll(t *testing.T) {
+	keys, _ := keygen(t)
+	status := func() string {
+		t.Helper()
+		out, errs, code := upkeepDNS(t, "key", "status", "-zone", zone, "-keys", keys)
+		if code != 0 {
+			t.Fatal(errs)
+		}
+		return out
+	}
+	if out := status(); strings.Count(out, "active") != 1 {
+		t.Errorf("%s", out)
+	}
+	out, errs, code := upkeepDNS(t, "key", "roll", "-zone", zone, "-keys", keys)
+	if code != 0 || !strings.Contains(out, "IN\tDS\t") || strings.Count(status(), "active") != 2 {
+		t.Errorf("%s%s%s", out, errs, status())
+	}
+	// No parent zone names the new key.
+	refuse, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &dns.Server{PacketConn: refuse, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
+		r := new(dns.Msg)
+		r.SetReply(m)
+		w.WriteMsg(r)
+	})}
+	go srv.ActivateAndServe()
+	defer srv.Shutdown()
+	_, errs, code = upkeepDNS(t, "key", "roll", "-finish", "-resolver", refuse.LocalAddr().String(), "-zone", zone, "-keys", keys)
+	if code == 0 || !strings.Contains(errs, "does not name the new key") {
+		t.Errorf("%d %s", code, errs)
+	}
+	_, errs, code = upkeepDNS(t, "key", "roll", "-finish", "-ds-seen", "-zone", zone, "-keys", keys)
+	if code == 0 || !strings.Contains(errs, "finish after that") {
+		t.Errorf("%d %s", code, errs)
+	}
+	_, errs, code = upkeepDNS(t, "key", "roll", "-zsk", "-zone", zone, "-keys", keys)
+	if code == 0 || !strings.Contains(errs, "no active zone-signing key") {
+		t.Errorf("%d %s", code, errs)
+	}
+}
+
 func TestDS(t *testing.T) {
 	keys, key := keygen(t)
 	out, errs, code := upkeepDNS(t, "ds", "-zone", zone, "-keys", keys)
