@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"archive/zip"
 	"bytes"
 	"fmt"
 	"io"
@@ -31,11 +32,11 @@ type ecosystem struct {
 	key string // of the checksum database
 	log *tlog.Log
 
-	mu      sync.Mutex
-	files   map[string][]byte // by path below the proxy
-	latency time.Duration
-	broken  func(path string) int // status to answer instead, 0 for none
-	asked   map[string]int
+	mu     sync.Mutex
+	files  map[string][]byte     // by path below the proxy
+	hold   chan struct{}         // answers wait until it is closed; nil: they don't
+	broken func(path string) int // status to answer instead, 0 for none
+	asked  map[string]int
 }
 
 func newEcosystem(t testing.TB) *ecosystem {
@@ -54,13 +55,15 @@ func newEcosystem(t testing.TB) *ecosystem {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
 		data, ok := e.files[r.URL.Path]
-		status, latency := 0, e.latency
+		status, hold := 0, e.hold
 		if e.broken != nil {
 			status = e.broken(r.URL.Path)
 		}
 		e.asked[r.URL.Path]++
 		e.mu.Unlock()
-		time.Sleep(latency)
+		if hold != nil {
+			<-hold
+		}
 		switch {
 		case status != 0:
 			http.Error(w, "broken", status)
@@ -210,4 +213,24 @@ func goRoot() string {
 		return root
 	}
 	return runtime.GOROOT()
+}
+
+// zipOf returns a zip with any names.
+func zipOf(t testing.TB, files map[string]string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for name, text := range files {
+		w, err := z.Create(name)
+		if err == nil {
+			_, err = io.WriteString(w, text)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

@@ -54,26 +54,17 @@ func parsePath(path string) (route, error) {
 	}
 	var err error
 	r.spec, err = spec.ParseRequest(mod + "@" + strings.Join(body, "/") + "/")
+	if err == nil && r.sum == "" && spec.CheckSum(r.suffix) == nil {
+		r.sum, r.suffix, r.slash = r.suffix, "", true
+	}
 	if err == nil {
 		return r, nil
 	}
-	// A spec or a result without the trailing slash.
-	if whole, err := parsePathSlash(mod, rest); err == nil {
-		return whole, nil
+	// A spec without the trailing slash.
+	if sp, err := spec.ParseRequest(mod + "@" + rest + "/"); err == nil {
+		return route{spec: sp, slash: true}, nil
 	}
 	return route{}, fmt.Errorf("%w; a build is asked for as /<module>@<version>/<pkgdir>/<goos>-<goarch>-<goversion>/", err)
-}
-
-func parsePathSlash(mod, rest string) (route, error) {
-	elems := strings.Split(rest, "/")
-	r := route{slash: true}
-	if last := elems[len(elems)-1]; len(elems) > 2 && spec.CheckSum(last) == nil {
-		r.sum = last
-		elems = elems[:len(elems)-1]
-	}
-	var err error
-	r.spec, err = spec.ParseRequest(mod + "@" + strings.Join(elems, "/") + "/")
-	return r, err
 }
 
 // guessTarget returns the target that a browser's or program's User-Agent looks like.

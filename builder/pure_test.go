@@ -121,7 +121,7 @@ func TestParsePath(t *testing.T) {
 		"/" + sp:                           {spec: s},
 		"/" + strings.TrimSuffix(sp, "/"):  {spec: s, slash: true},
 		"/" + sp + sum + "/":               {spec: s, sum: sum},
-		"/" + sp + sum:                     {spec: s, suffix: sum},
+		"/" + sp + sum:                     {spec: s, sum: sum, slash: true},
 		"/" + sp + sum + "/record":         {spec: s, sum: sum, suffix: "record"},
 		"/" + sp + "events":                {spec: s, suffix: "events"},
 		"/" + sp + sum + "/y-v1.0.0-go.gz": {spec: s, sum: sum, suffix: "y-v1.0.0-go.gz"},
