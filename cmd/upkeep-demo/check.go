@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/mod/semver"
@@ -312,7 +313,7 @@ func (d *demo) automatic(ctx context.Context, running string) error {
 		if err := os.WriteFile(file, []byte(changed), 0o644); err != nil {
 			return "", err
 		}
-		if _, err := d.run(ctx, "upkeep", "reload", "-config", file); err != nil {
+		if err := d.upkeep.signal(syscall.SIGHUP); err != nil {
 			return "", err
 		}
 		if _, err := d.publish(ctx, version); err != nil {

@@ -116,12 +116,14 @@ func (p *program) pid() int {
 	return p.cmd.Process.Pid
 }
 
-// kill ends the process as the kernel's out-of-memory killer would.
-func (p *program) kill() error {
+func (p *program) signal(sig os.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.cmd.Process.Kill()
+	return p.cmd.Process.Signal(sig)
 }
+
+// kill ends the process as the kernel's out-of-memory killer would.
+func (p *program) kill() error { return p.signal(os.Kill) }
 
 // stop ends all programs, the last one started first.
 func (s *stack) stop() {
