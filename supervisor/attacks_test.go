@@ -57,25 +57,30 @@ type field struct {
 	old map[dns.Question]*dns.Msg // honest answers from before
 }
 
-// change alters the answer to a question for the module's record.
+// module alters the answer to the question for the module's record.
 func (f *field) module(change func(m *dns.Msg) *dns.Msg) {
 	f.on(f.qname, dns.TypeTXT, change)
 }
 
 func (f *field) on(qname string, qtype uint16, change func(m *dns.Msg) *dns.Msg) {
-	before := f.path.Attack
-	f.path.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg {
-		if before != nil {
-			m = before(q, m)
-		}
-		if m != nil && dns.CanonicalName(q.Name) == qname && q.Qtype == qtype {
+	f.path.SetAttack(func(q dns.Question, m *dns.Msg) *dns.Msg {
+		if dns.CanonicalName(q.Name) == qname && q.Qtype == qtype {
 			return change(m)
 		}
 		return m
-	}
+	})
 }
 
-func (f *field) all(change func(q dns.Question, m *dns.Msg) *dns.Msg) { f.path.Attack = change }
+func (f *field) all(change func(q dns.Question, m *dns.Msg) *dns.Msg) { f.path.SetAttack(change) }
+
+// edit changes the zones between two answers.
+func (f *field) edit(change func()) {
+	f.tree.Mu.Lock()
+	defer f.tree.Mu.Unlock()
+	change()
+}
+
+func (f *field) set(r dns.RR) { f.edit(func() { f.tree.Zone.Set(r) }) }
 
 func (f *field) text(m *dns.Msg, txt string) *dns.Msg {
 	for _, r := range m.Answer {
@@ -223,7 +228,7 @@ var attacks = []attack{
 		f.on(zonetest.ZoneName, dns.TypeDS, func(m *dns.Msg) *dns.Msg { m.Answer, m.Ns = nil, nil; return m })
 	}},
 	{name: "unsigned delegation, proved with another delegation's record", event: discover.EventBogus, bogus: discover.BadDenial, start: func(t *testing.T, f *field) {
-		f.tree.TLD.Set(zonetest.RR(t, "unsigned.test. 3600 IN NS ns."))
+		f.edit(func() { f.tree.TLD.Set(zonetest.RR(t, "unsigned.test. 3600 IN NS ns.")) })
 		f.on(zonetest.ZoneName, dns.TypeDS, func(m *dns.Msg) *dns.Msg { return proofOf(f.tree.TLD, "unsigned.test.", dns.TypeDS, m) })
 	}},
 	{name: "algorithm downgraded", event: discover.EventBogus, bogus: discover.Algorithm, start: func(t *testing.T, f *field) {
@@ -278,10 +283,10 @@ var attacks = []attack{
 		f.all(f.replay)
 	}},
 	{name: "the module's record replayed beside a fresh log size", event: discover.EventStale, start: func(t *testing.T, f *field) {
-		f.tree.Zone.Inception = zonetest.Epoch.Add(-48 * time.Hour)
+		f.edit(func() { f.tree.Zone.Inception = zonetest.Epoch.Add(-48 * time.Hour) })
 		f.tree.Publish(t, 80, zonetest.Epoch, "v1.0.0")
 		f.record(f.tree)
-		f.tree.Zone.Inception = zonetest.Epoch.Add(-time.Hour)
+		f.edit(func() { f.tree.Zone.Inception = zonetest.Epoch.Add(-time.Hour) })
 		f.tree.Publish(t, 120, zonetest.Epoch, "v1.0.2")
 		f.module(func(m *dns.Msg) *dns.Msg { return f.replay(m.Question[0], m) })
 	}},
@@ -335,17 +340,19 @@ var attacks = []attack{
 	}},
 	{name: "dropped for longer than max_silence", event: discover.EventSilence, start: func(t *testing.T, f *field) {
 		f.now = f.now.Add(100 * time.Hour)
-		for _, z := range f.tree.Zones {
-			z.Expiration = f.now.Add(time.Hour)
-		}
+		f.edit(func() {
+			for _, z := range f.tree.Zones {
+				z.Expiration = f.now.Add(time.Hour)
+			}
+		})
 		f.tree.Publish(t, 120, f.now, "v1.0.2")
 		f.all(func(dns.Question, *dns.Msg) *dns.Msg { return nil })
 	}},
 	{name: "delayed beyond the time limit", event: discover.EventUnreachable, start: func(t *testing.T, f *field) {
-		f.path.Raw = func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
+		f.path.SetRaw(func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
 			time.Sleep(f.cfg.Timeout.D() + 100*time.Millisecond)
 			return false
-		}
+		})
 	}},
 	{name: "server failures", event: discover.EventUnreachable, start: func(t *testing.T, f *field) {
 		f.all(func(q dns.Question, m *dns.Msg) *dns.Msg {
@@ -366,40 +373,40 @@ var attacks = []attack{
 		})
 	}},
 	{name: "cut short over UDP, dropped over TCP", transport: "udp", event: discover.EventUnreachable, start: func(t *testing.T, f *field) {
-		f.path.Raw = func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
+		f.path.SetRaw(func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
 			m.Truncated, m.Answer = true, nil
 			return tcp
-		}
+		})
 	}},
 	{name: "cut short over UDP, changed over TCP", transport: "udp", event: discover.EventBogus, bogus: discover.BadSignature, start: func(t *testing.T, f *field) {
-		f.path.Raw = func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
+		f.path.SetRaw(func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
 			if !tcp {
 				m.Truncated, m.Answer = true, nil
 			} else if dns.CanonicalName(q.Question[0].Name) == f.qname {
 				f.text(m, evilText)
 			}
 			return false
-		}
+		})
 	}},
 	{name: "forged packets before the answer", transport: "udp", harmless: true, start: func(t *testing.T, f *field) {
-		f.path.Raw = func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
+		f.path.SetRaw(func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
 			forged := f.text(m.Copy(), evilText)
 			for range 20 {
 				forged.Id++
 				w.WriteMsg(forged)
 			}
 			return false
-		}
+		})
 	}},
 	{name: "a flood of forged packets", transport: "udp", event: discover.EventUnreachable, start: func(t *testing.T, f *field) {
-		f.path.Raw = func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
+		f.path.SetRaw(func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
 			forged := f.text(m.Copy(), evilText)
 			for range 100 {
 				forged.Id++
 				w.WriteMsg(forged)
 			}
 			return true
-		}
+		})
 	}},
 	{name: "answers to another question", event: discover.EventUnreachable, start: func(t *testing.T, f *field) {
 		f.module(func(m *dns.Msg) *dns.Msg { m.Question[0].Name = "evil.test."; return m })
@@ -408,10 +415,10 @@ var attacks = []attack{
 		f.all(func(q dns.Question, m *dns.Msg) *dns.Msg { m.Response = false; return m })
 	}},
 	{name: "garbage", event: discover.EventUnreachable, start: func(t *testing.T, f *field) {
-		f.path.Raw = func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
+		f.path.SetRaw(func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
 			w.Write([]byte(strings.Repeat("\xc0\x0c", 300)))
 			return true
-		}
+		})
 	}},
 	{name: "case of letters not kept", transport: "udp", harmless: true, start: func(t *testing.T, f *field) {
 		f.all(func(q dns.Question, m *dns.Msg) *dns.Msg {
@@ -473,16 +480,16 @@ var attacks = []attack{
 		f.tree.Publish(t, 130, zonetest.Epoch, "v0.5.0")
 	}},
 	{name: "the module denied", keyHolder: true, event: discover.EventNotFound, start: func(t *testing.T, f *field) {
-		delete(f.tree.Zone.Records, zonetest.RecordKey(f.qname, dns.TypeTXT))
+		f.edit(func() { delete(f.tree.Zone.Records, zonetest.RecordKey(f.qname, dns.TypeTXT)) })
 	}},
 	{name: "not of the format", keyHolder: true, event: discover.EventMalformed, start: func(t *testing.T, f *field) {
-		f.tree.Zone.Set(zonetest.RR(t, f.qname+` 60 IN TXT "`+evilVersion+`"`))
+		f.edit(func() { f.tree.Zone.Set(zonetest.RR(t, f.qname+` 60 IN TXT "`+evilVersion+`"`)) })
 	}},
 	{name: "a pre-release as release", keyHolder: true, event: discover.EventMalformed, start: func(t *testing.T, f *field) {
-		f.tree.Zone.Set(zonetest.RR(t, f.qname+` 60 IN TXT "v=v1.0.66-rc1 t=6a000000"`))
+		f.edit(func() { f.tree.Zone.Set(zonetest.RR(t, f.qname+` 60 IN TXT "v=v1.0.66-rc1 t=6a000000"`)) })
 	}},
 	{name: "two records", keyHolder: true, event: discover.EventMalformed, start: func(t *testing.T, f *field) {
-		f.tree.Zone.Add(evilTXT(f.qname))
+		f.edit(func() { f.tree.Zone.Add(evilTXT(f.qname)) })
 	}},
 	{name: "a log of the future", keyHolder: true, event: discover.EventStale, start: func(t *testing.T, f *field) {
 		f.tree.Publish(t, 130, zonetest.Epoch.Add(24*time.Hour), evilVersion)
@@ -496,7 +503,7 @@ var attacks = []attack{
 	{name: "another log of the same size", keyHolder: true, event: discover.EventConflict, start: func(t *testing.T, f *field) {
 		f.tree.Publish(t, 100, zonetest.Epoch, evilVersion)
 		hash := [32]byte{1, 2, 3}
-		f.tree.Zone.Set(&dns.TXT{Hdr: dns.RR_Header{Name: name.Status(zonetest.ZoneName), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 60},
+		f.set(&dns.TXT{Hdr: dns.RR_Header{Name: name.Status(zonetest.ZoneName), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 60},
 			Txt: []string{name.StatusText{Size: 100, Hash: hash, At: zonetest.Epoch}.Format()}})
 	}},
 	{name: "different answers at one size", keyHolder: true, agree: 1, event: discover.EventConflict, start: func(t *testing.T, f *field) {
@@ -521,6 +528,8 @@ func clone(m map[string][]dns.RR) map[string][]dns.RR {
 
 // record keeps the tree's present answers for a replay.
 func (f *field) record(tr *zonetest.Tree) {
+	tr.Mu.Lock()
+	defer tr.Mu.Unlock()
 	f.old = map[dns.Question]*dns.Msg{}
 	for _, n := range []string{f.qname, name.Status(zonetest.ZoneName), name.Toolchain(zonetest.ZoneName)} {
 		m := new(dns.Msg)
@@ -590,10 +599,6 @@ func (a attack) run(t *testing.T, second bool) {
 		t.Fatalf("before the attack: %v", err)
 	}
 	tree.Publish(t, 120, zonetest.Epoch, "v1.0.2")
-	tree.Mu.Lock()
-	unlock := func() { tree.Mu.Unlock() }
-	// Scripts publish too, which locks by itself.
-	unlock()
 	before := metric(t, reg, a.event, a.bogus)
 	a.start(t, f)
 	// The attack meets a client that asks for the keys again.

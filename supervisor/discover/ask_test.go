@@ -100,55 +100,6 @@ func TestAskPinned(t *testing.T) {
 	}
 }
 
-func TestTransports(t *testing.T) {
-	tr := zonetest.New(t, zonetest.Default)
-	t.Run("tcp, one connection", func(t *testing.T) {
-		d := discoverer(t, tr, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + tr.Addr} })
-		if a, err := d.Ask(t.Context(), hello); err != nil || a.Sources[0].Transport != "tcp" {
-			t.Fatalf("%+v, %v", a, err)
-		}
-		if n := d.sources[0].ex.(*streamExchanger).dials; n != 1 {
-			t.Errorf("%d connections for one question", n)
-		}
-	})
-	t.Run("truncated over udp", func(t *testing.T) {
-		long := strings.Repeat("x", 250)
-		tr.Mu.Lock()
-		old := tr.Attack
-		tr.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg {
-			for range 6 {
-				m.Extra = append(m.Extra, zonetest.RR(t, `pad. 60 IN TXT "`+long+`"`))
-			}
-			return m
-		}
-		before := tr.TCP
-		tr.Mu.Unlock()
-		defer func() { tr.Mu.Lock(); tr.Attack = old; tr.Mu.Unlock() }()
-		d := discoverer(t, tr)
-		if a, err := d.Ask(t.Context(), hello); err != nil || join(a.Versions) != "v1.0.1 v0.3.0" {
-			t.Fatalf("%+v, %v", a, err)
-		}
-		_ = before
-	})
-	t.Run("always truncated over udp", func(t *testing.T) {
-		d := discoverer(t, tr)
-		tr.Mu.Lock()
-		tr.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg {
-			m.Truncated = tr.Asked[len(tr.Asked)-1] == q && tr.TCP == 0
-			return m
-		}
-		tr.TCP = 0
-		tr.Mu.Unlock()
-		defer func() { tr.Mu.Lock(); tr.Attack = nil; tr.Mu.Unlock() }()
-		if a, err := d.Ask(t.Context(), hello); err != nil || join(a.Versions) != "v1.0.1 v0.3.0" {
-			t.Fatalf("%+v, %v", a, err)
-		}
-		if tr.TCP == 0 {
-			t.Error("no question went over TCP")
-		}
-	})
-}
-
 // The number of messages is that of the questions: nothing is asked twice, and
 // a warm client asks for the three records only.
 func TestExchanges(t *testing.T) {

@@ -170,9 +170,11 @@ func TestMemory(t *testing.T) {
 		t.Fatalf("replay after a restart: %v, %+v", err, a.Fresh)
 	}
 	now = now.Add(71 * time.Hour)
+	tr.Mu.Lock()
 	for _, z := range tr.Zones {
 		z.Expiration = epoch.Add(1000 * time.Hour)
 	}
+	tr.Mu.Unlock()
 	d := open()
 	if a, _ := d.Ask(t.Context(), hello); a.Fresh.Silent || !a.Fresh.StaleSince.Equal(epoch) {
 		t.Errorf("before max_silence: %+v", a.Fresh)

@@ -336,7 +336,12 @@ func listen(t testing.TB, h dns.Handler) (addr string) {
 }
 
 // ServeDNS answers honestly, unless there is an Attack.
-func (tr *Tree) ServeDNS(w dns.ResponseWriter, q *dns.Msg) { tr.serve(w, q, tr.Attack, nil) }
+func (tr *Tree) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	tr.Mu.Lock()
+	attack := tr.Attack
+	tr.Mu.Unlock()
+	tr.serve(w, q, attack, nil)
+}
 
 func (tr *Tree) serve(w dns.ResponseWriter, q *dns.Msg, attack func(dns.Question, *dns.Msg) *dns.Msg, raw func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool) {
 	tr.Mu.Lock()
@@ -371,9 +376,24 @@ func (tr *Tree) serve(w dns.ResponseWriter, q *dns.Msg, attack func(dns.Question
 // A Path is a way to the tree with somebody on it.
 type Path struct {
 	Addr   string
-	Attack func(q dns.Question, m *dns.Msg) *dns.Msg                // with the tree locked
-	Raw    func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool // writes itself; false = go on
+	attack func(q dns.Question, m *dns.Msg) *dns.Msg
+	raw    func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool
 	tree   *Tree
+}
+
+// SetAttack sets what changes or drops (nil) answers; it runs with the tree locked.
+func (p *Path) SetAttack(f func(q dns.Question, m *dns.Msg) *dns.Msg) {
+	p.tree.Mu.Lock()
+	defer p.tree.Mu.Unlock()
+	p.attack = f
+}
+
+// SetRaw sets what writes answers itself; when it returns false they are
+// written as usual.
+func (p *Path) SetRaw(f func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool) {
+	p.tree.Mu.Lock()
+	defer p.tree.Mu.Unlock()
+	p.raw = f
 }
 
 // NewPath opens another way to the tree.
@@ -386,7 +406,7 @@ func (tr *Tree) NewPath(t testing.TB) *Path {
 // ServeDNS answers with what the attacker makes of the tree's answer.
 func (p *Path) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	p.tree.Mu.Lock()
-	attack, raw := p.Attack, p.Raw
+	attack, raw := p.attack, p.raw
 	p.tree.Mu.Unlock()
 	p.tree.serve(w, q, attack, raw)
 }

@@ -1,0 +1,162 @@
+package discover
+
+import (
+	"crypto"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"example.org/upkeep/dnsserver/name"
+)
+
+// The key of the fuzz targets is fixed, so that the corpus stays valid.
+const (
+	fuzzPublicKey  = "W+g0m3UNUdNAQa/Ec+qDp4O6ZX4JDg+isk1k4/48RCoET0kUwvG/2JFnLAwJs9b6XfpHNy/WIQQamLXUiNdlxw=="
+	fuzzPrivateKey = "LE4mYN72J9mYCbhvEX5Uk21dFZu9uYlJjooYAw2D0E8="
+	fuzzPrivate    = "Private-key-format: v1.3\nAlgorithm: 13 (ECDSAP256SHA256)\nPrivateKey: "
+)
+
+func fuzzKeys(t testing.TB) (*keySet, crypto.Signer) {
+	t.Helper()
+	k := &dns.DNSKEY{Hdr: dns.RR_Header{Name: testZone, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600}, Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256, PublicKey: fuzzPublicKey}
+	priv, err := k.NewPrivateKey(fuzzPrivate + fuzzPrivateKey + "\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &keySet{zone: testZone, keys: []*dns.DNSKEY{k}}, priv.(crypto.Signer)
+}
+
+func fuzzSign(t testing.TB, ks *keySet, priv crypto.Signer, set ...dns.RR) []dns.RR {
+	sig := &dns.RRSIG{Hdr: dns.RR_Header{Ttl: 60}, Algorithm: 13, KeyTag: ks.keys[0].KeyTag(), SignerName: testZone,
+		Inception: uint32(epoch.Add(-time.Hour).Unix()), Expiration: uint32(epoch.Add(time.Hour).Unix())}
+	if err := sig.Sign(priv, set); err != nil {
+		t.Fatal(err)
+	}
+	return append(set, sig)
+}
+
+// fuzzSeeds are answers of every kind: a version, a compact denial, NSEC, NSEC3.
+func fuzzSeeds(t testing.TB) [][]byte {
+	ks, priv := fuzzKeys(t)
+	qname, err := name.Module(hello, testZone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rr := func(s string) dns.RR {
+		r, err := dns.NewRR(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	unknown := "nothing._.example.org.v0." + testZone
+	msg := func(q string, typ uint16, answer, ns []dns.RR) []byte {
+		m := new(dns.Msg)
+		m.SetQuestion(q, typ)
+		m.Response, m.Answer, m.Ns = true, answer, ns
+		wire, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wire
+	}
+	join := func(sets ...[]dns.RR) (out []dns.RR) {
+		for _, s := range sets {
+			out = append(out, s...)
+		}
+		return out
+	}
+	sign := func(s string) []dns.RR { return fuzzSign(t, ks, priv, rr(s)) }
+	compact := &dns.NSEC{Hdr: dns.RR_Header{Name: unknown, Rrtype: dns.TypeNSEC, Class: dns.ClassINET, Ttl: 60}, NextDomain: `\000.` + unknown, TypeBitMap: []uint16{dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNXNAME}}
+	return [][]byte{
+		msg(qname, dns.TypeTXT, sign(qname+` 60 IN TXT "`+fuzzText+`"`), nil),
+		msg(unknown, dns.TypeTXT, nil, fuzzSign(t, ks, priv, compact)),
+		msg("a."+testZone, dns.TypeTXT, nil, join(sign(testZone+" 60 IN NSEC b."+testZone+" NS SOA RRSIG NSEC DNSKEY"))),
+		msg("b."+testZone, dns.TypeDS, nil, join(sign("b."+testZone+" 60 IN NSEC c."+testZone+" NS RRSIG NSEC"))),
+		msg("c."+testZone, dns.TypeTXT, sign("*."+testZone+` 60 IN TXT "wild"`), join(sign("b."+testZone+" 60 IN NSEC d."+testZone+" NS RRSIG NSEC"))),
+		msg("e."+testZone, dns.TypeTXT, nil, join(
+			sign(strings.ToLower(dns.HashName(testZone, dns.SHA1, 1, "ab"))+"."+testZone+" 60 IN NSEC3 1 0 1 AB "+strings.Repeat("V", 32)+" NS SOA RRSIG DNSKEY"),
+			sign(strings.Repeat("0", 32)+"."+testZone+" 60 IN NSEC3 1 1 1 AB "+strings.Repeat("V", 32)+" NS"))),
+		msg(testZone, dns.TypeDNSKEY, fuzzSign(t, ks, priv, ks.keys[0]), nil),
+	}
+}
+
+const fuzzText = "v=v1.0.1 t=6a000000"
+
+// FuzzAnswer: whatever is received, only what the zone's key signed is believed.
+func FuzzAnswer(f *testing.F) {
+	for _, s := range fuzzSeeds(f) {
+		f.Add(s)
+	}
+	ks, _ := fuzzKeys(f)
+	qname, err := name.Module(hello, testZone)
+	if err != nil {
+		f.Fatal(err)
+	}
+	ds := []*dns.DS{ks.keys[0].ToDS(dns.SHA256)}
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		m := new(dns.Msg)
+		if m.Unpack(wire) != nil {
+			return
+		}
+		check := func(q string) {
+			c := &checker{now: epoch}
+			txt, err := c.txt(m.Copy(), q, ks)
+			if err == nil && txt.found && txt.txt != fuzzText && txt.txt != "wild" {
+				t.Errorf("%s: believed %q", q, txt.txt)
+			}
+			if err == nil && q == qname && !txt.found {
+				t.Errorf("%s: believed that there is none: %+v", q, txt)
+			}
+			if c.tries > maxVerify+1 {
+				t.Errorf("%d signature checks", c.tries)
+			}
+		}
+		check(qname)
+		if len(m.Question) == 1 {
+			if q := dns.CanonicalName(m.Question[0].Name); dns.IsSubDomain(testZone, q) {
+				if txt := q; txt != qname && txt != "c."+testZone {
+					check(q)
+				}
+			}
+		}
+		// A chain that consists of this message everywhere ends at the zone or nowhere.
+		c := &checker{now: epoch}
+		end, err := c.walk(Anchors{Zone: testZone, DS: ds}, "x."+testZone, func(question) (*dns.Msg, error) { return m.Copy(), nil })
+		if err == nil && end.zone != testZone {
+			t.Errorf("keys of %s", end.zone)
+		}
+		if _, err := believe(m, qname, epoch); err == nil && !m.AuthenticatedData {
+			t.Error("believed without the AD bit")
+		}
+	})
+}
+
+// FuzzAnchors: a file that is accepted holds usable keys of one zone.
+func FuzzAnchors(f *testing.F) {
+	f.Add(rootAnchors)
+	f.Add(`trust-anchors { "l.upkeep.test." static-ds 35576 13 2 "CC507AFC3260E4DA60D113EBF001BFF5404CEEC74BFBD1AD5C59AB058F0F8582"; };`)
+	f.Add("trust-anchors { l.upkeep.test. static-key 257 3 13 \"" + fuzzPublicKey + "\"; /* x */ };")
+	f.Add(rootXML)
+	f.Add("l.upkeep.test. IN DNSKEY 257 3 13 " + fuzzPublicKey)
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := ParseAnchors([]byte(text), epoch)
+		if err != nil {
+			return
+		}
+		usable := 0
+		for _, d := range a.DS {
+			if d.Hdr.Name != a.Zone {
+				t.Errorf("key of %s in anchors of %s", d.Hdr.Name, a.Zone)
+			}
+			if supportedDS(d) {
+				usable++
+			}
+		}
+		if usable == 0 || len(a.DS) > maxAnchors || a.Zone == "" {
+			t.Errorf("accepted: %+v", a)
+		}
+	})
+}
