@@ -52,6 +52,7 @@ type ProcessConfig struct {
 	ClearEnv   bool              `toml:"clear_env" comment:"Don't pass on upkeep's own environment, except PATH, HOME, LANG, LC_* and TZ."`
 	Limits     map[string]uint64 `toml:"limits" comment:"Resource limits, for example { nofile = 65536, core = 0 }."`
 	StopSignal string            `toml:"stop_signal" comment:"Signal that asks the service to end."`
+	Reload     string            `toml:"reload_signal" comment:"Signal that the service gets when upkeep is told to read its configuration again\n(SIGHUP), for example \"HUP\". Empty: none, since a service that does not know it ends."`
 	Grace      config.Duration   `toml:"grace" comment:"Time to end before its process group is killed."`
 	Output     string            `toml:"output" comment:"\"keep\": the output passes through upkeep, which keeps the last lines for the page;\n\"inherit\": the service writes to upkeep's own output."`
 	Restart    string            `toml:"restart" comment:"When the service ends by itself: \"exit\" (upkeep exits with the same status, for\nsystemd to restart) or \"always\" (upkeep restarts it with growing delay)."`
@@ -166,6 +167,11 @@ func (c *Config) CheckStart() error {
 	}
 	if _, ok := signalByName(c.Process.StopSignal); !ok {
 		bad("process.stop_signal", "is %q, which is no signal; try \"TERM\"", c.Process.StopSignal)
+	}
+	if s := c.Process.Reload; s != "" {
+		if _, ok := signalByName(s); !ok {
+			bad("process.reload_signal", "is %q, which is no signal; try \"HUP\"", s)
+		}
 	}
 	oneOf := func(key, value string, values ...string) {
 		for _, v := range values {

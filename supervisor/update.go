@@ -414,5 +414,12 @@ func (e *Engine) Forward(sig os.Signal) {
 	})
 }
 
+// ForwardReload passes a reload on to a service that is configured to get one.
+func (e *Engine) ForwardReload() {
+	if sig, ok := signalByName(e.conf().Process.Reload); ok {
+		e.Forward(sig)
+	}
+}
+
 // Kill makes a stop under way impatient: the service is killed now.
 func (e *Engine) Kill() { e.kill() }

@@ -313,13 +313,18 @@ func (d *demo) automatic(ctx context.Context, running string) error {
 		if err := os.WriteFile(file, []byte(changed), 0o644); err != nil {
 			return "", err
 		}
+		pid := d.upkeep.pid()
 		if err := d.upkeep.signal(syscall.SIGHUP); err != nil {
 			return "", err
 		}
 		if _, err := d.publish(ctx, version); err != nil {
 			return "", err
 		}
-		return d.seeService(ctx, version, 2*time.Minute)
+		seen, err := d.seeService(ctx, version, 2*time.Minute)
+		if err == nil && d.upkeep.pid() != pid {
+			err = errors.New("upkeep ended when it was told to read its configuration again")
+		}
+		return seen, err
 	})
 	if err != nil {
 		return d.explain("automatic", err)

@@ -135,12 +135,12 @@ func handleSignals(c <-chan os.Signal, cancel func(), engine *supervisor.Engine,
 	stopping := false
 	for sig := range c {
 		switch {
-		case !slices.Contains(stopSignals, sig):
-			if sig == reloadSignal {
-				if err := engine.Reload(context.Background()); err != nil {
-					log.Error(err.Error())
-				}
+		case sig == reloadSignal:
+			if err := engine.Reload(context.Background()); err != nil {
+				log.Error(err.Error())
 			}
+			engine.ForwardReload()
+		case !slices.Contains(stopSignals, sig):
 			engine.Forward(sig)
 		case stopping:
 			engine.Kill()
