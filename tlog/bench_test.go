@@ -3,12 +3,10 @@
 package tlog_test
 
 import (
-	"crypto/sha256"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -16,35 +14,6 @@ import (
 	"example.org/upkeep/tlog/index"
 	"example.org/upkeep/tlog/logtest"
 )
-
-func cpuTime(b *testing.B) time.Duration {
-	var ru syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
-}
-
-// hashTime returns the CPU time of hashing the records of the log, leaves and
-// nodes, and nothing else. It measures some and multiplies.
-func hashTime(b *testing.B, c *logtest.Content, size int64) time.Duration {
-	const sample = 200_000
-	var lengths []int
-	var buf []byte
-	for i := range min(sample, size) {
-		buf = c.Append(buf[:0], i*size/min(sample, size))
-		lengths = append(lengths, 1+len(buf))
-	}
-	leaf, node := make([]byte, 4096), make([]byte, 65)
-	start := cpuTime(b)
-	for _, n := range lengths {
-		h := sha256.Sum256(leaf[:n])
-		copy(node[1:], h[:])
-		h = sha256.Sum256(node)
-		copy(node[33:], h[:])
-	}
-	return time.Duration(float64(cpuTime(b)-start) * float64(size) / float64(len(lengths)))
-}
 
 // BenchmarkFollow follows a log from tiles on local disk into an index. Its
 // limit is hashing: x-hash is the CPU time of all of it over that of hashing
@@ -66,7 +35,7 @@ func BenchmarkFollow(b *testing.B) {
 	if err := srv.WriteTiles(tiles); err != nil {
 		b.Fatal(err)
 	}
-	hashing := hashTime(b, &content, size)
+	hashing := logtest.HashTime(&content, size)
 	runtime.GC()
 	b.ResetTimer()
 	var cpu time.Duration
@@ -84,7 +53,7 @@ func BenchmarkFollow(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		start := cpuTime(b)
+		start := logtest.CPUTime()
 		s, err := index.Open(filepath.Join(dir, "index.db"), index.Options{})
 		if err != nil {
 			b.Fatal(err)
@@ -95,7 +64,7 @@ func BenchmarkFollow(b *testing.B) {
 		if err := s.Close(); err != nil {
 			b.Fatal(err)
 		}
-		cpu += cpuTime(b) - start
+		cpu += logtest.CPUTime() - start
 		b.StopTimer()
 		if fi, err := os.Stat(filepath.Join(dir, "index.db")); err == nil {
 			b.ReportMetric(float64(fi.Size())/1e6, "store-MB")

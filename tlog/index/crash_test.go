@@ -21,7 +21,14 @@ import (
 const crashEnv = "UPKEEP_TEST_FOLLOW"
 
 // A crashJob is what the test's own binary, started again, does and is killed at.
-type crashJob struct{ Key, URL, Dir, Tiles string }
+type crashJob struct {
+	Key, URL, Dir, Tiles string
+
+	Plain bool   // usual options and no tiles kept
+	Serve string // ask an index instead, and write the result to this file
+}
+
+var serveJob func(crashJob) error
 
 func TestMain(m *testing.M) {
 	if env := os.Getenv(crashEnv); env != "" {
@@ -39,15 +46,23 @@ func crashChild(env string) error {
 	if err := json.Unmarshal([]byte(env), &j); err != nil {
 		return err
 	}
-	tiles, err := tlog.OpenTileDir(j.Tiles, nil)
-	if err != nil {
-		return err
+	if j.Serve != "" {
+		return serveJob(j)
+	}
+	var tiles *tlog.TileDir
+	opts := index.Options{}
+	if !j.Plain {
+		opts = crashOptions
+		var err error
+		if tiles, err = tlog.OpenTileDir(j.Tiles, nil); err != nil {
+			return err
+		}
 	}
 	c, err := tlog.NewClient(tlog.ClientConfig{Key: j.Key, URL: j.URL, Dir: j.Dir, Tiles: tiles})
 	if err != nil {
 		return err
 	}
-	s, err := index.Open(filepath.Join(j.Dir, "index.db"), crashOptions)
+	s, err := index.Open(filepath.Join(j.Dir, "index.db"), opts)
 	if err != nil {
 		return err
 	}
@@ -55,7 +70,7 @@ func crashChild(env string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Follow(context.Background(), c, head, 2, nil); err != nil {
+	if err := s.Follow(context.Background(), c, head, 0, nil); err != nil {
 		return err
 	}
 	return s.Close()
@@ -85,7 +100,7 @@ func TestKill(t *testing.T) {
 	dir, tiles := t.TempDir(), t.TempDir()
 	kills, finished, fresh := 0, 0, 0
 	for kills < rounds {
-		env, err := json.Marshal(crashJob{srv.VerifierKey(), url, dir, tiles})
+		env, err := json.Marshal(crashJob{Key: srv.VerifierKey(), URL: url, Dir: dir, Tiles: tiles})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,8 @@ package index
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -44,14 +46,11 @@ func (s *Store) verify() (err error) {
 		seek, c := b.Cursor(), b.Cursor()
 		var br blockReader
 		var last []byte
-		n := 0
 		for k, v := c.First(); k != nil; k, v = c.Next() {
-			if n++; n%1024 == 0 {
-				select {
-				case <-s.closing:
-					return errClosed
-				default:
-				}
+			select {
+			case <-s.closing:
+				return errClosed
+			default:
 			}
 			if err := br.open(k, v); err != nil {
 				return err
@@ -75,4 +74,25 @@ func (s *Store) verify() (err error) {
 		}
 		return nil
 	})
+}
+
+// Count returns the number of modules. It reads the whole index.
+func (s *Store) Count(ctx context.Context) (n int64, err error) {
+	defer catch(&err)()
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		var br blockReader
+		return tx.Bucket(bucketModules).ForEach(func(k, v []byte) error {
+			if err := br.open(k, v); err != nil {
+				return err
+			}
+			for {
+				ok, err := br.next()
+				if err != nil || !ok {
+					return errors.Join(err, ctx.Err())
+				}
+				n++
+			}
+		})
+	})
+	return n, err
 }

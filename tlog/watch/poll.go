@@ -61,43 +61,71 @@ func (w *watcher) poll(ctx context.Context, path string, unproven map[string]tim
 	return errors.Join(errs...)
 }
 
-// prove looks up the versions that the index wants, newest first: once it has
-// those, older ones are no longer wanted.
+// maxLookups bounds the lookups of one poll of a module.
+const maxLookups = 200
+
+// prove looks up the versions that the index wants, newest first. Where the
+// newest of a line turns out to have no record, the one before it is tried.
 func (w *watcher) prove(ctx context.Context, path string, versions []string, unproven map[string]time.Time, first bool) (found []index.Found, errs []error) {
-	for _, v := range wanted(path, versions) {
-		if again, ok := unproven[v]; ok && time.Now().Before(again) {
-			continue
-		}
-		ok, err := w.Store.Wants(path, v)
-		if err != nil {
-			return found, append(errs, err)
-		}
-		if !ok {
-			continue
-		}
-		rec, err := w.lookup(ctx, path, v)
-		if errors.Is(err, tlog.ErrNotFound) {
-			// The database refuses it: it was withdrawn before anybody fetched it.
-			unproven[v] = time.Now().Add(unprovenRetry)
-			w.Logger.Warn("version is not in the checksum database; it is not served", "module", path, "version", v, "err", err)
-			continue
-		}
-		if err != nil {
-			return found, append(errs, err) // the log is out of reach or lies: no use to go on
-		}
-		f := index.Found{Version: v, Record: rec, Time: time.Now().Unix()}
-		if first {
-			info, err := w.Proxy.Info(ctx, path, v)
-			switch {
-			case err != nil:
-				w.Logger.Warn("the module proxy does not tell when a version was made; it counts as found now", "module", path, "version", v, "err", err)
-			case info.Time.Unix() > 0 && info.Time.Before(time.Now()):
-				f.Time = info.Time.Unix()
+	done := map[string]bool{}
+	for lookups, again := 0, true; again; {
+		again = false
+		for _, v := range wanted(path, without(versions, unproven)) {
+			if done[v] || lookups == maxLookups {
+				continue
 			}
+			done[v] = true
+			ok, err := w.Store.Wants(path, v)
+			if err != nil {
+				return found, append(errs, err)
+			}
+			if !ok {
+				continue
+			}
+			lookups++
+			rec, err := w.lookup(ctx, path, v)
+			if errors.Is(err, tlog.ErrNotFound) {
+				// The database could not fetch it: withdrawn before anybody asked for it, perhaps.
+				unproven[v] = time.Now().Add(unprovenRetry)
+				again = true
+				w.Logger.Warn("version is not in the checksum database; it is not served", "module", path, "version", v, "err", err)
+				continue
+			}
+			if err != nil {
+				return found, append(errs, err) // the log is out of reach or lies: no use to go on
+			}
+			found = append(found, index.Found{Version: v, Record: rec, Time: w.time(ctx, path, v, first)})
 		}
-		found = append(found, f)
 	}
 	return found, errs
+}
+
+// without returns the versions that are not known to have no record.
+func without(versions []string, unproven map[string]time.Time) []string {
+	var out []string
+	for _, v := range versions {
+		if again, ok := unproven[v]; !ok || time.Now().After(again) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// time returns the time that counts for a version: at the first poll of a
+// module when the proxy says that it was made, later when it was first seen.
+func (w *watcher) time(ctx context.Context, path, version string, first bool) int64 {
+	now := time.Now()
+	if !first {
+		return now.Unix()
+	}
+	info, err := w.Proxy.Info(ctx, path, version)
+	switch {
+	case err != nil:
+		w.Logger.Warn("the module proxy does not tell when a version was made; it counts as found now", "module", path, "version", version, "err", err)
+	case info.Time.Unix() > 0 && info.Time.Before(now):
+		return info.Time.Unix()
+	}
+	return now.Unix()
 }
 
 // wanted returns the versions worth a question, newest first.
