@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -353,6 +354,9 @@ func (e *Engine) summary(s *Status) (Code, string) {
 	switch {
 	case s.Update != nil && s.Update.State == StateRollingBack:
 		return CodeUpdating, fmt.Sprintf("Going back to %s: %s", s.Update.From.Version, e.doc.Update.Reason)
+	case s.Update != nil && e.doc.Update.unwritten:
+		return CodeFailing, fmt.Sprintf("%s runs and has proved itself, but that can't be written down, so a restart would go back to %s: %s",
+			s.Update.To.Version, s.Update.From.Version, s.Self.StateErr)
 	case s.Update != nil:
 		return CodeUpdating, fmt.Sprintf("Updating to %s: %s.", s.Update.To.Version, s.Update.Step)
 	case !s.Service.Running:
@@ -463,6 +467,9 @@ func (e *Engine) Reload(ctx context.Context) error {
 	}
 	if err == nil {
 		err = cfg.findUser()
+	}
+	if old := e.conf(); err == nil && (cfg.State != old.State || cfg.Service.Path != old.Service.Path) {
+		err = errors.New("state and service.path can't change while upkeep runs; restart it")
 	}
 	doErr := e.do(ctx, func() {
 		if err != nil {

@@ -64,6 +64,7 @@ type update struct {
 	StepFrom  time.Time `json:"step_from,omitzero"` //
 	Deadline  time.Time `json:"-"`
 	refused   bool
+	unwritten bool   // it is good, and the journal can't be told
 	StepsDone []Step `json:"steps,omitempty"`
 }
 

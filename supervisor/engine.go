@@ -374,6 +374,7 @@ func (e *Engine) event(ev event, reason string) {
 		e.note(u, to, reason)
 	}
 	u.State = to
+	last := e.doc.Last
 	switch to {
 	case StateIdle:
 		e.leave(u, from, ev)
@@ -383,6 +384,9 @@ func (e *Engine) event(ev event, reason string) {
 		e.rolledBack(u)
 	}
 	if err := e.save(); err != nil && !e.journalFailed(u, from, to, err) {
+		if to == StateCommitted {
+			e.doc.Last = last // not yet
+		}
 		return
 	}
 	e.overtake(func() { e.enter(u, to) })
@@ -441,7 +445,9 @@ func (e *Engine) journalFailed(u *update, from, to State, err error) bool {
 		case StateCommitted:
 			// The new version is good but that isn't on disk: stay in probation
 			// and try again, or a restart would roll it back.
-			u.State = from
+			u.State, u.StepsDone = from, u.StepsDone[:len(u.StepsDone)-1]
+			u.unwritten = true
+			e.changed()
 			time.AfterFunc(saveRetry, func() {
 				e.post(func() {
 					if e.doc.Update == u && u.State == StateProbation && e.proc != nil {

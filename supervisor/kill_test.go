@@ -1,6 +1,421 @@
 package supervisor
 
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.org/upkeep/internal/config"
+	"example.org/upkeep/supervisor/install"
+	"example.org/upkeep/supervisor/process"
+	"example.org/upkeep/supervisor/state"
+)
+
+// order is what a supervisor in a process of its own is told.
+type order struct {
+	Config   Config
+	Releases []string
+	// The fault: at the write of the state by this number (from 1), do.
+	At int
+	Do string // "kill before", "kill between", "kill after", "full" (from then on)
+}
+
+// faultDisk lets a write of the state fail, or this process die in it.
+type faultDisk struct {
+	state.RealDisk
+	order  order
+	mu     sync.Mutex
+	writes int
+}
+
+func (d *faultDisk) dies(where string) {
+	if d.writes == d.order.At && d.order.Do == where {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}
+
+func (d *faultDisk) Rename(old, new string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if strings.HasSuffix(new, ".prev") {
+		d.writes++ // a save begins with this
+		d.dies("kill before")
+	}
+	if d.order.Do == "full" && d.writes >= d.order.At && d.order.At > 0 {
+		return &fs.PathError{Op: "rename", Path: new, Err: syscall.ENOSPC}
+	}
+	return d.RealDisk.Rename(old, new)
+}
+
+func (d *faultDisk) WriteFile(name string, data []byte, perm fs.FileMode) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dies("kill between")
+	if d.order.Do == "full" && d.writes >= d.order.At && d.order.At > 0 {
+		return &fs.PathError{Op: "write", Path: name, Err: syscall.ENOSPC}
+	}
+	err := d.RealDisk.WriteFile(name, data, perm)
+	d.dies("kill after")
+	return err
+}
+
 // testSupervisor is a supervisor in a process of its own, to be killed.
 func testSupervisor(dir string) int {
-	return 0
+	data, err := os.ReadFile(filepath.Join(dir, "order"))
+	if err != nil {
+		panic(err)
+	}
+	var o order
+	if err := json.Unmarshal(data, &o); err != nil {
+		panic(err)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	b := &bench{dir: dir}
+	b.publish(o.Releases...)
+	runner := process.NewOS(o.Config.State, log)
+	e, err := New(o.Config, Deps{
+		Versions: b, Binaries: b, Inspect: inspectByName, Metrics: prometheus.NewRegistry(), Runner: runner, Commands: runner.Command,
+		Disk: &faultDisk{order: o}, Log: log, Output: process.NewOutput(io.Discard, io.Discard),
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 90
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		if !e.WaitStarted(ctx) {
+			return
+		}
+		l, err := ListenControl(filepath.Join(o.Config.State, "control.sock"), "")
+		if err == nil {
+			err = ServeControl(ctx, l, e, log)
+		}
+		if err != nil {
+			log.Error(err.Error())
+		}
+	}()
+	status, err := e.Run(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 91
+	}
+	return status
+}
+
+// An outside runs supervisors as processes of their own and looks at them from
+// the outside only.
+type outside struct {
+	*bench
+	order order
+	cmd   *exec.Cmd
+	out   bytes.Buffer
+	done  chan struct{}
+}
+
+func newOutside(t *testing.T, behaviour string) *outside {
+	t.Helper()
+	o := &outside{bench: newBench(t, behaviour)}
+	o.cfg.Health.Probation = config.Duration(100 * time.Millisecond)
+	o.cfg.Health.Interval = config.Duration(20 * time.Millisecond)
+	o.order.Config = o.cfg
+	o.order.Releases = []string{"v1.0.1"}
+	return o
+}
+
+func (o *outside) run() {
+	o.t.Helper()
+	data, err := json.Marshal(o.order)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(o.dir, "order"), data, 0o600); err != nil {
+		o.t.Fatal(err)
+	}
+	o.cmd = exec.Command(os.Args[0])
+	o.cmd.Env = append(os.Environ(), envSupervisor+"="+o.dir)
+	o.cmd.Stderr = &o.out
+	// A service that outlives its supervisor holds our pipe open.
+	o.cmd.WaitDelay = 10 * time.Millisecond
+	if err := o.cmd.Start(); err != nil {
+		o.t.Fatal(err)
+	}
+	cmd, done := o.cmd, make(chan struct{})
+	o.done = done
+	go func() {
+		_ = cmd.Wait() // how it ended is not the question here
+		close(done)
+	}()
+	o.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-done
+		for _, pid := range o.services() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+}
+
+func (o *outside) kill() {
+	_ = o.cmd.Process.Kill()
+	<-o.done
+}
+
+// services lists the running processes of the service, by their environment.
+func (o *outside) services() []int {
+	var found []int
+	names, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for _, name := range names {
+		env, err := os.ReadFile(name)
+		if err == nil && bytes.Contains(env, []byte(envAddr+"="+o.addr+"\x00")) && bytes.Contains(env, []byte(envService+"=")) {
+			var pid int
+			fmt.Sscan(filepath.Base(filepath.Dir(name)), &pid)
+			found = append(found, pid)
+		}
+	}
+	return alive(found)
+}
+
+// settled waits until the supervisor says that nothing is under way, and checks
+// from the outside that everybody tells the same: one process of the service,
+// the version that answers, the one that the link and the status name, and
+// the bytes of a complete binary.
+func (o *outside) settled(what string, cond func(s Status) bool) Status {
+	o.t.Helper()
+	client := NewClient(filepath.Join(o.order.Config.State, "control.sock"))
+	var last string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		s, err := client.Status(o.t.Context())
+		if err != nil {
+			last = err.Error()
+			continue
+		}
+		last = fmt.Sprintf("status %s %q %+v", s.Code, s.Summary, s.LastResult)
+		if s.Update != nil && s.Code != CodeFailing || !s.Service.Running || !cond(s) {
+			continue
+		}
+		served, services := o.serves(), o.services()
+		last += fmt.Sprintf(", serves %q by %v", served, services)
+		if served == "" {
+			continue
+		}
+		if len(services) != 1 || services[0] != s.Service.Pid || served != s.Service.Version || o.target() != served {
+			o.t.Fatalf("%s: link to %s, status says %s as %d, but %s\n%s", what, o.target(), s.Service.Version, s.Service.Pid, last, o.out.String())
+		}
+		want, _, err := install.Sum(os.Args[0])
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		if err := install.Check(s.Service.Binary, want); err != nil {
+			o.t.Fatalf("%s: %v", what, err)
+		}
+		return s
+	}
+	o.t.Fatalf("%s: not settled: %s\n%s", what, last, o.out.String())
+	return Status{}
+}
+
+// quiet is closed when the supervisor says that the update is over.
+func (o *outside) quiet() <-chan struct{} {
+	c := make(chan struct{})
+	go func() {
+		defer close(c)
+		client := NewClient(filepath.Join(o.order.Config.State, "control.sock"))
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			if s, err := client.Status(context.Background()); err == nil && s.Update == nil && s.Service.Version == "v1.0.1" {
+				return
+			}
+		}
+	}()
+	return c
+}
+
+func anyStatus(Status) bool { return true }
+
+// At every boundary of the journal the supervisor is killed: before the write,
+// between the two renames of it, and after it. The next start finds one
+// service to run, the old or the new one, and the update succeeds in the end.
+func TestKillAtEveryBoundary(t *testing.T) {
+	needLinux(t)
+	for _, do := range []string{"kill before", "kill between", "kill after"} {
+		t.Run(do, func(t *testing.T) {
+			t.Parallel()
+			for at := 1; ; at++ {
+				o := newOutside(t, "")
+				o.order.Config.Updates.BackoffMin = 0 // the next try comes at once
+				o.order.At, o.order.Do = at, do
+				o.run()
+				select {
+				case <-o.done:
+				case <-o.quiet():
+					// No write has this number any more.
+					if at < 9 {
+						t.Fatalf("there was no write %d", at)
+					}
+					o.kill()
+					return
+				}
+				o.order.At = 0
+				o.run()
+				s := o.settled(fmt.Sprintf("%s write %d", do, at), func(s Status) bool {
+					return s.Service.Version == "v1.0.1" && s.LastResult != nil
+				})
+				if len(s.Skips) != 0 {
+					t.Errorf("%s write %d: one interruption put a version on the skip list: %+v", do, at, s.Skips)
+				}
+				o.kill()
+				if o.t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
+
+// Killed at random instants, start-up included.
+func TestKillAtRandom(t *testing.T) {
+	needLinux(t)
+	t.Parallel()
+	n := 10
+	if os.Getenv("UPKEEP_TEST_FULL") != "" {
+		n = 300
+	}
+	for i := range n {
+		o := newOutside(t, "")
+		o.order.Config.Updates.BackoffMin = 0
+		o.run()
+		time.Sleep(time.Duration(rand.Int64N(int64(1200 * time.Millisecond)))) // the fault itself is an instant
+		o.kill()
+		o.run()
+		o.settled(fmt.Sprintf("run %d", i), func(s Status) bool { return s.Service.Version == "v1.0.1" })
+		o.kill()
+	}
+}
+
+// Two interruptions of the same update are enough: it may be what brings the
+// machine down.
+func TestKilledTwice(t *testing.T) {
+	needLinux(t)
+	t.Parallel()
+	o := newOutside(t, "")
+	o.order.Config.Updates.BackoffMin = 0
+	o.order.Config.Health.Probation *= 10
+	for range 2 {
+		o.run()
+		client := NewClient(filepath.Join(o.order.Config.State, "control.sock"))
+		waitFor(t, "probation", func() bool {
+			s, err := client.Status(t.Context())
+			return err == nil && s.Update != nil && s.Update.State == StateProbation
+		})
+		o.kill()
+	}
+	o.run()
+	s := o.settled("after two kills", func(s Status) bool { return len(s.Skips) > 0 })
+	if s.Service.Version != "v1.0.0" || !strings.Contains(s.Skips[0].Why, "twice") {
+		t.Errorf("version %s, skips %+v", s.Service.Version, s.Skips)
+	}
+}
+
+// A damaged state never keeps the service from starting.
+func TestDamagedState(t *testing.T) {
+	needLinux(t)
+	damage := map[string]func(name string) error{
+		"empty":     func(name string) error { return os.Truncate(name, 0) },
+		"truncated": func(name string) error { return os.Truncate(name, 100) },
+		"garbled": func(name string) error {
+			return os.WriteFile(name, bytes.Repeat([]byte{0xff, 0, '{'}, 1000), 0o600)
+		},
+		"one bit": func(name string) error {
+			data, err := os.ReadFile(name)
+			if err == nil {
+				data[len(data)/2] ^= 1
+				err = os.WriteFile(name, data, 0o600)
+			}
+			return err
+		},
+		"missing":   os.Remove,
+		"directory": func(name string) error { return errors.Join(os.Remove(name), os.Mkdir(name, 0o700)) },
+	}
+	for name, f := range damage {
+		for _, both := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s,both=%v", name, both), func(t *testing.T) {
+				t.Parallel()
+				o := newOutside(t, "")
+				o.run()
+				o.settled("update", func(s Status) bool { return s.Service.Version == "v1.0.1" })
+				o.kill()
+				file := filepath.Join(o.order.Config.State, "state")
+				if err := f(file); err != nil {
+					t.Fatal(err)
+				}
+				if both {
+					if err := f(file + ".prev"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				o.run()
+				s := o.settled("start with a damaged state", anyStatus)
+				if s.Service.Version != "v1.0.1" {
+					t.Errorf("%s runs", s.Service.Version)
+				}
+				lost := both && name != "missing"
+				if lost != s.Paused {
+					t.Errorf("paused is %v; with the decisions lost nothing may go by itself", s.Paused)
+				}
+				if name != "missing" && (len(s.Events) == 0 || s.Events[0].Kind != "state_damaged") {
+					t.Errorf("nobody is told: %+v", s.Events)
+				}
+				o.kill()
+			})
+		}
+	}
+}
+
+// A disk that is full from any write on never costs the service.
+func TestDiskFull(t *testing.T) {
+	needLinux(t)
+	for at := 1; at <= 9; at++ {
+		t.Run(fmt.Sprintf("from write %d on", at), func(t *testing.T) {
+			t.Parallel()
+			o := newOutside(t, "")
+			o.order.At, o.order.Do = at, "full"
+			o.run()
+			o.settled("with a full disk", func(s Status) bool { return s.Self.StateErr != "" && s.Code == CodeFailing })
+			o.kill()
+			o.order.At = 0
+			o.order.Config.Updates.BackoffMin = 0
+			o.run()
+			o.settled("with space again", func(s Status) bool { return s.Service.Version == "v1.0.1" })
+			o.kill()
+		})
+	}
+}
+
+func waitFor(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if cond() {
+			return
+		}
+	}
+	t.Fatalf("no %s", what)
 }
