@@ -22,9 +22,10 @@ import (
 // A build is one run of the pipeline: check, fetch with network, compile
 // without, take out.
 type build struct {
-	s    *Service
-	spec spec.Spec
-	live func(string) // lines for people
+	s     *Service
+	spec  spec.Spec
+	large bool         // may have all memory
+	live  func(string) // lines for people
 
 	tc     toolchain.Toolchain
 	target toolchain.Target
@@ -247,7 +248,7 @@ func (b *build) fetch(ctx context.Context) ([]string, error) {
 		Args: b.install("-n"), Env: env, Dir: p(work),
 		Mounts:  append([]sandbox.Mount{goroot, mod, gopath, std, work}, b.s.netMounts...),
 		Network: true,
-		Limits:  b.s.limits(b.s.cfg.FetchTimeout.D()),
+		Limits:  b.s.limits(b.s.cfg.FetchTimeout.D(), b.large),
 		Output:  out,
 	})
 	out.flush()
@@ -293,7 +294,7 @@ func (b *build) fillStd(ctx context.Context, pkgs []string) error {
 		err = b.s.sb.Run(ctx, sandbox.Job{
 			Args: append([]string{p(goroot) + "/bin/go" + exe(), "build", "-trimpath", "--"}, pkgs...),
 			Env:  env, Dir: p(work), Mounts: []sandbox.Mount{goroot, std, work},
-			Limits: b.s.limits(b.s.cfg.CompileTimeout.D()), Output: out,
+			Limits: b.s.limits(b.s.cfg.CompileTimeout.D(), b.large), Output: out,
 		})
 		out.flush()
 		return err
@@ -323,7 +324,7 @@ func (b *build) compile(ctx context.Context) error {
 		Args: b.install(),
 		Env:  append(b.env(), "GOPATH="+p(work)+"/gopath", "GOPROXY=file://"+p(proxy), "GOSUMDB=off", "GOFLAGS="),
 		Dir:  p(work), Mounts: []sandbox.Mount{goroot, mod, std, work, proxy},
-		Limits: b.s.limits(b.s.cfg.CompileTimeout.D()), Output: out,
+		Limits: b.s.limits(b.s.cfg.CompileTimeout.D(), b.large), Output: out,
 	})
 	out.flush()
 	if err != nil {

@@ -16,7 +16,7 @@ type Config struct {
 	MaxQueue       int             `toml:"max_queue" comment:"Requests that may wait; more are refused."`
 	FetchTimeout   config.Duration `toml:"fetch_timeout" comment:"Longest time for downloading a module and its dependencies."`
 	CompileTimeout config.Duration `toml:"compile_timeout" comment:"Longest time for compiling."`
-	Memory         int             `toml:"memory" comment:"Memory of one build, in MiB. 0: half of the machine's."`
+	Memory         int             `toml:"memory" comment:"Most memory of one build, in MiB. 0: four fifths of the machine's. Builds that run at the same time share\nthat; one that needs more than its share is tried again alone."`
 	Processes      int             `toml:"processes" comment:"Processes and threads of one build."`
 	MaxWork        int             `toml:"max_work" comment:"Disk space of one build while it runs, in MiB."`
 	MaxBinary      int             `toml:"max_binary" comment:"Largest binary that is kept, in MiB."`

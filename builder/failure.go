@@ -102,6 +102,9 @@ type rule struct {
 // make a later message look like a fault of the module.
 var temporaryRE = regexp.MustCompile(`(?i)signal: (killed|bus error|segmentation)|out of memory|cannot allocate memory|no space left on device|disk quota exceeded|file too large|resource temporarily unavailable|too many open files|connection (refused|reset)|i/o timeout|no such host|tls handshake|unexpected EOF|server misbehaving|network is unreachable|context deadline exceeded|: (429|5\d\d) |stream error|text file busy|input/output error|pthread_create failed|runtime: failed to create`)
 
+// Signs of too little memory: the kernel's choice, or the limit of a process.
+var memoryRE = regexp.MustCompile(`signal: killed|fatal error: runtime: (cannot allocate|out of) memory|fatal error: out of memory|runtime: cannot allocate memory|mmap: cannot allocate memory`)
+
 // A proxy that serves other bytes than the checksum database records.
 var securityRE = regexp.MustCompile(`SECURITY ERROR|verifying (module|go\.mod)|checksum mismatch`)
 
@@ -145,6 +148,9 @@ func classify(output string, err error) *Failure {
 	}
 	if m := securityRE.FindString(output); m != "" {
 		return &Failure{Text: "The module proxy served something else than the checksum database records. " + line(output, m), Err: &alarmError{"hash_mismatch", err}}
+	}
+	if m := memoryRE.FindString(output); m != "" {
+		return temporary("The build needed more memory than it could have: "+line(output, m), fmt.Errorf("%w: %w", sandbox.ErrMemory, err))
 	}
 	if m := temporaryRE.FindString(output); m != "" {
 		return temporary("The build stopped for a reason that may pass: "+line(output, m), err)

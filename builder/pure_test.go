@@ -56,7 +56,7 @@ func TestClassify(t *testing.T) {
 		{"go: example.org/x@v1.0.0: reading PROXY/example.org/x/@v/v1.0.0.info: 500 Internal Server Error", temp, "may pass", exit},
 		{"go: example.org/x@v1.0.0: Get \"PROXY/\": dial tcp 127.0.0.1:1: connect: connection refused", temp, "may pass", exit},
 		{"main.go:3:5: undefined: y\nwrite /work/x: no space left on device", temp, "may pass", exit},
-		{"compile: signal: killed\nmain.go:3:5: undefined: y", temp, "may pass", exit},
+		{"compile: signal: killed\nmain.go:3:5: undefined: y", temp, "more memory than it could have", exit},
 		{"go: example.org/y@v1.0.0: reading PROXY/example.org/y/@v/v1.0.0.mod: 404 Not Found", perm, "The dependency example.org/y@v1.0.0 is not known to the module proxy.", exit},
 		{"something never seen", temp, "something never seen", exit},
 		{"", temp, "", exit},

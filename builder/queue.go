@@ -29,6 +29,7 @@ type job struct {
 	state     State
 	position  int
 	tries     int
+	large     bool // needs more than one build's share of the memory
 	notBefore time.Time
 	started   time.Time
 	lines     []string
@@ -243,9 +244,9 @@ func (j *job) changed() {
 	j.change = make(chan struct{})
 }
 
-// next takes the first job that may run; when there is none it returns how
-// long to wait for the first that may run later (0: none).
-func (q *queue) next() (j *job, wait time.Duration) {
+// next takes the first job that may run, if fits lets it; when there is none
+// it returns how long to wait for the first that may run later (0: none).
+func (q *queue) next(fits func(large bool) bool) (j *job, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -268,6 +269,9 @@ func (q *queue) next() (j *job, wait time.Duration) {
 	}
 	if j == nil {
 		return nil, wait
+	}
+	if !fits(j.large) {
+		return nil, 0 // those behind it wait as well, or a large one would for ever
 	}
 	q.turns++
 	q.lastTurn[j.client] = q.turns

@@ -36,6 +36,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,7 +89,6 @@ type Service struct {
 	goProxy, goSumDB          string
 	netEnv                    []string
 	netMounts                 []sandbox.Mount
-	memory                    int64 // bytes for one build
 
 	mu     sync.Mutex
 	temp   map[spec.Spec]Result // temporary failures since the start
@@ -164,10 +164,6 @@ func New(o Options) (_ *Service, err error) {
 		return nil, err
 	}
 	s.netEnv, s.netMounts = network()
-	s.memory = int64(s.cfg.Memory) << 20
-	if s.memory == 0 {
-		s.memory = machineMemory() / 2
-	}
 	if s.log, err = tlog.OpenLog(filepath.Join(o.Dir, "log"), o.SignerKey, tlog.LogOptions{Logger: o.Logger, Metrics: o.Metrics}); err != nil {
 		return nil, err
 	}
@@ -213,8 +209,21 @@ func (s *Service) Close() error {
 	return errors.Join(errs...)
 }
 
-func (s *Service) limits(wall time.Duration) sandbox.Limits {
-	return sandbox.Limits{Wall: wall, Memory: s.memory, Processes: int64(s.cfg.Processes),
+// memory returns how many bytes a build may have: its share of what the
+// machine has for builds, or for a large one all of it.
+func (s *Service) memory(large bool) int64 {
+	all := machineMemory() / 10 * 8
+	if s.cfg.Memory > 0 {
+		all = min(all, int64(s.cfg.Memory)<<20)
+	}
+	if large {
+		return all
+	}
+	return min(all, machineMemory()/10*8/int64(s.cfg.parallel()))
+}
+
+func (s *Service) limits(wall time.Duration, large bool) sandbox.Limits {
+	return sandbox.Limits{Wall: wall, Memory: s.memory(large), Processes: int64(s.cfg.Processes),
 		FileSize: int64(s.cfg.MaxWork) << 20, TmpSize: 64 << 20}
 }
 
@@ -224,25 +233,31 @@ func (s *Service) Run(ctx context.Context) error {
 	buildCtx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, s.cfg.parallel())
+	var running atomic.Int64
+	parallel := int64(s.cfg.parallel())
+	fits := func(large bool) bool { return running.Load() == 0 || !large && running.Load() < parallel }
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	janitor := time.NewTicker(max(s.cfg.Abandon.D()/4, 50*time.Millisecond))
 	defer janitor.Stop()
-	idle := make(chan struct{}, 1) // a slot became free
+	idle := make(chan struct{}, 1) // a build ended
 	for ctx.Err() == nil {
-		for len(slots) < cap(slots) {
-			j, wait := s.queue.next()
+		for {
+			j, wait := s.queue.next(fits)
 			if j == nil {
 				if wait > 0 {
 					timer.Reset(wait)
 				}
 				break
 			}
-			slots <- struct{}{}
+			weight := int64(1)
+			if j.large {
+				weight = parallel
+			}
+			running.Add(weight)
 			wg.Go(func() {
 				s.work(buildCtx, j)
-				<-slots
+				running.Add(-weight)
 				select {
 				case idle <- struct{}{}:
 				default:
@@ -275,7 +290,7 @@ func (s *Service) work(ctx context.Context, j *job) {
 	started := time.Now()
 	logger := s.logger.With("spec", j.spec.String())
 	logger.Info("build starts", "try", j.tries, "client", j.client)
-	b := &build{s: s, spec: j.spec, live: func(l string) { s.queue.line(j, l) }}
+	b := &build{s: s, spec: j.spec, large: j.large, live: func(l string) { s.queue.line(j, l) }}
 	var out built
 	err := s.room()
 	if err == nil {
@@ -309,6 +324,11 @@ func (s *Service) work(ctx context.Context, j *job) {
 		res.State, res.Error, res.NotFound = StateFailed, f.Text, true
 		res.RetryAt = time.Now().Add(unknownFor).UTC()
 		s.finish(j, res, false)
+	case errors.Is(f, sandbox.ErrMemory) && !j.large && s.memory(true) > s.memory(false):
+		j.large = true
+		s.queue.line(j, "The build needs more memory than its share; it is tried again when it can have all.")
+		s.metrics.builds.WithLabelValues("retried").Inc()
+		s.queue.again(j, time.Now())
 	case j.tries < s.cfg.Tries && !errors.Is(f, sandbox.ErrTimeout) && !errors.Is(f, sandbox.ErrMemory):
 		wait := s.backoff(j.tries)
 		s.queue.line(j, f.Text)

@@ -1,0 +1,198 @@
+package builder
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	kgzip "github.com/klauspost/compress/gzip"
+
+	"example.org/upkeep/builder/bindiff"
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/durable"
+	"example.org/upkeep/internal/httpget"
+	"example.org/upkeep/tlog"
+)
+
+// An Audit follows another builder's log and builds what it records again.
+type Audit struct {
+	Log      *tlog.Client
+	Service  *Service // builds; its own log records the results
+	File     string   // keeps how far the log was audited
+	Sample   float64  // part of the records that are built, 0 to 1
+	FromNow  bool     // at the first start, skip the records that are there
+	Interval time.Duration
+	Once     bool // return at the log's tree head
+	HTTP     *http.Client
+	Report   func(Finding)
+}
+
+// A Finding is what the audit says of one record.
+type Finding struct {
+	ID     int64
+	Record spec.Record
+	Same   bool
+	Ours   string   // our sum, "" when it could not be built
+	Error  string   // why it could not be built
+	Diff   []string // in what the binaries differ
+}
+
+// Differs reports whether the record is wrong, or ours is.
+func (f Finding) Differs() bool { return !f.Same && f.Ours != "" }
+
+// chosen decides whether a record is in the sample: by its content, so that
+// nobody who logs it can know without knowing the salt, and a restart decides
+// the same.
+func chosen(salt []byte, id int64, sample float64) bool {
+	if sample >= 1 {
+		return true
+	}
+	h := sha256.Sum256(binary.BigEndian.AppendUint64(append([]byte{}, salt...), uint64(id)))
+	return float64(binary.BigEndian.Uint64(h[:8])>>11)/(1<<53) < sample
+}
+
+// audited is the content of Audit.File.
+type audited struct {
+	Edge tlog.Edge
+	Salt []byte
+}
+
+// Run audits until ctx ends, or with Once until the log's tree head.
+func (a *Audit) Run(ctx context.Context, salt func() ([]byte, error)) error {
+	var st audited
+	data, err := os.ReadFile(a.File)
+	first := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case first:
+		if st.Salt, err = salt(); err != nil {
+			return err
+		}
+	case err != nil:
+		return fmt.Errorf("reading how far the log was audited: %w", err)
+	default:
+		if err := json.Unmarshal(data, &st); err != nil {
+			return fmt.Errorf("reading how far the log was audited, from %s: %w", a.File, err)
+		}
+	}
+	skip := first && a.FromNow
+	for {
+		err := a.round(ctx, &st, skip)
+		skip = skip && err != nil
+		if a.Once || ctx.Err() != nil {
+			return err
+		}
+		var fork *tlog.ForkError
+		if errors.As(err, &fork) || errors.Is(err, tlog.ErrSignature) {
+			return err
+		}
+		if err != nil {
+			a.Service.logger.Warn("auditing", "log", a.Log.Name(), "err", err)
+		}
+		select {
+		case <-time.After(a.Interval):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (a *Audit) round(ctx context.Context, st *audited, skip bool) error {
+	head, err := a.Log.Update(ctx)
+	if err != nil {
+		return err
+	}
+	cfg := tlog.FollowConfig{Client: a.Log, From: st.Edge, To: head}
+	return tlog.Follow(ctx, cfg, func(*tlog.Tile, *struct{}) {}, func(t *tlog.Tile, _ *struct{}, edge *tlog.Edge) error {
+		for i, text := range t.Records {
+			id := t.First + int64(i)
+			if skip || !chosen(st.Salt, id, a.Sample) {
+				continue
+			}
+			if err := a.record(ctx, id, text); err != nil {
+				return err
+			}
+		}
+		st.Edge = edge.Clone()
+		data, err := json.Marshal(st)
+		if err != nil {
+			return err
+		}
+		return durable.WriteFile(a.File, data, 0o644)
+	})
+}
+
+// record builds one record again. Its error ends the round, not the audit.
+func (a *Audit) record(ctx context.Context, id int64, text []byte) error {
+	rec, err := spec.ParseRecord(text)
+	if err != nil {
+		a.Report(Finding{ID: id, Error: "The log holds what is no record: " + printable(err.Error())})
+		return nil
+	}
+	f := Finding{ID: id, Record: rec}
+	res, err := a.Service.Watch(ctx, rec.Spec, "audit", nil)
+	if err != nil {
+		return err
+	}
+	switch {
+	case res.State != StateSuccess:
+		f.Error = res.Error
+	case res.Sum == rec.Sum && res.Size == rec.Size:
+		f.Same, f.Ours = true, res.Sum
+	default:
+		f.Ours = res.Sum
+		if f.Diff, err = a.diff(ctx, rec, res); err != nil {
+			f.Diff = []string{"The other binary can't be compared: " + printable(err.Error())}
+		}
+		a.Service.alarm("verifier_differs", fmt.Sprintf("The log %s records %s with the sum %s; here it has the sum %s.", a.Log.Name(), rec.Spec, rec.Sum, res.Sum))
+	}
+	a.Report(f)
+	return nil
+}
+
+// diff gets the other builder's binary and compares it with ours.
+func (a *Audit) diff(ctx context.Context, rec spec.Record, res Result) ([]string, error) {
+	base := strings.TrimSuffix(a.Log.URL(), "/tlog")
+	body, err := httpget.Open(ctx, a.HTTP, base+"/"+rec.Spec.String()+rec.Sum+"/"+rec.FileName()+".gz")
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	z, err := kgzip.NewReader(io.LimitReader(body, rec.Size+1<<20))
+	if err != nil {
+		return nil, err
+	}
+	tmp, err := os.CreateTemp(a.Service.workDir, "theirs-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	d := spec.NewDigest()
+	if _, err := io.Copy(io.MultiWriter(tmp, d), io.LimitReader(z, rec.Size+1)); err != nil {
+		return nil, err
+	}
+	if d.Size() != rec.Size || d.Sum() != rec.Sum {
+		return nil, fmt.Errorf("what it serves is not what its log records: %d bytes with the sum %s", d.Size(), d.Sum())
+	}
+	ours, err := a.Service.blobs.open(res.SHA256, plain)
+	if err != nil {
+		return nil, err
+	}
+	defer ours.Close()
+	// Kept as evidence: the other side may remove it.
+	dir := filepath.Join(a.Service.dir, "mismatches")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), tmp.Chmod(0o644), tmp.Sync(), durable.Rename(tmp.Name(), filepath.Join(dir, d.Hex()))); err != nil {
+		return nil, err
+	}
+	return bindiff.Compare(ours, tmp, res.Size, rec.Size)
+}

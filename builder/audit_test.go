@@ -1,0 +1,127 @@
+package builder
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	kgzip "github.com/klauspost/compress/gzip"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/tlog"
+)
+
+// An auditor finds the one wrong record in a log, says in what the binaries
+// differ, and goes on where it was after a restart.
+func TestAudit(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	honest := start(t, e, testOptions{})
+	// The liar's log: a good record, then one of a changed binary, which it serves.
+	signer, verifier, err := tlog.GenerateKey("liar.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tlog.OpenLog(t.TempDir(), signer, tlog.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	append_ := func(rec spec.Record) {
+		t.Helper()
+		if _, err := l.Append(t.Context(), tlog.Entry{Key: rec.Spec.String(), Text: rec.Line()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good, err := honest.lookup(t, "example.org/hello@v1.0.0/"+target()+"/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	append_(good)
+	bad, err := honest.lookup(t, "example.org/hello@v1.0.1/"+target()+"/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, binary := honest.get(t, "GET", "/"+bad.Spec.String()+bad.Sum+"/"+bad.FileName(), "Accept-Encoding", "identity")
+	binary[len(binary)/2] ^= 1
+	d := spec.NewDigest()
+	d.Write(binary)
+	bad.Sum = d.Sum()
+	append_(bad)
+	gone, err := spec.Parse("example.org/gone@v1.0.0/" + target() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	append_(spec.Record{Spec: gone, Size: 1, Sum: good.Sum})
+	mux := http.NewServeMux()
+	mux.Handle("/tlog/", http.StripPrefix("/tlog", l.Handler(nil)))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/"+bad.Spec.String()+bad.Sum+"/"+bad.FileName()+".gz" {
+			http.NotFound(w, r)
+			return
+		}
+		z := kgzip.NewWriter(w)
+		z.Write(binary)
+		z.Close()
+	})
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+
+	auditor := start(t, e, testOptions{})
+	client, err := tlog.NewClient(tlog.ClientConfig{Key: verifier, URL: srv.URL + "/tlog", Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	a := &Audit{Log: client, Service: auditor.Service, File: filepath.Join(t.TempDir(), "audited"), Sample: 1, Once: true, HTTP: http.DefaultClient,
+		Report: func(f Finding) {
+			got = append(got, fmt.Sprintf("%d %v %v %s", f.ID, f.Same, f.Differs(), strings.Join(append(f.Diff, f.Error), " ")))
+		}}
+	salt := func() ([]byte, error) { return []byte("salt"), nil }
+	if err := a.Run(t.Context(), salt); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 3 || !strings.HasPrefix(got[0], "0 true false") || !strings.HasPrefix(got[1], "1 false true The first different byte") || !strings.HasPrefix(got[2], "2 false false example.org/gone@v1.0.0 is not known") {
+		t.Errorf("findings: %s", strings.Join(got, "\n"))
+	}
+	if kept, _ := filepath.Glob(filepath.Join(auditor.dir, "mismatches", "*")); len(kept) != 1 {
+		t.Errorf("kept: %v", kept)
+	}
+	if st := auditor.Status(t.Context()); len(st.Alarms) != 1 {
+		t.Errorf("alarms: %v", st.Alarms)
+	}
+	got = nil
+	if err := a.Run(t.Context(), salt); err != nil || len(got) != 0 {
+		t.Errorf("audited again: %v, %v", got, err)
+	}
+	third := good
+	third.Dir = "cmd/other"
+	append_(third)
+	if err := a.Run(t.Context(), salt); err != nil || len(got) != 1 {
+		t.Errorf("one more: %v, %v", got, err)
+	}
+	// From now on: what is there is not looked at.
+	got = nil
+	a.File, a.FromNow = filepath.Join(t.TempDir(), "audited"), true
+	if err := a.Run(t.Context(), salt); err != nil || len(got) != 0 {
+		t.Errorf("from now: %v, %v", got, err)
+	}
+}
+
+func TestChosen(t *testing.T) {
+	n := 0
+	for id := range int64(10_000) {
+		if chosen([]byte("salt"), id, 0.1) {
+			n++
+		}
+		if chosen([]byte("salt"), id, 0) || !chosen([]byte("salt"), id, 1) {
+			t.Fatal("none and all are not")
+		}
+	}
+	if n < 800 || n > 1200 {
+		t.Errorf("%d of 10000 for a tenth", n)
+	}
+}
