@@ -37,21 +37,24 @@ func unsigned(m *dns.Msg) *dns.Msg {
 	return m
 }
 
-// Each link of the tree is broken in turn. The sentence must say what is wrong.
-func TestBroken(t *testing.T) {
+// A broken is one broken link of the tree.
+type broken struct {
+	name   string
+	algs   *zonetest.Algorithms
+	module string
+	do     func(t *testing.T, tr *zonetest.Tree)
+	kind   string // of BogusError; "insecure", "unreachable", "malformed", "nozone" or "ok" for others
+	says   string
+}
+
+// brokenLinks breaks each link of the tree in turn.
+func brokenLinks(t *testing.T) []broken {
 	qname, err := name.Module(hello, testZone)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const nxmodule = "example.org/nothing"
-	for _, tc := range []struct {
-		name   string
-		algs   *zonetest.Algorithms
-		module string
-		do     func(t *testing.T, tr *zonetest.Tree)
-		kind   string // of BogusError; "insecure", "unreachable", "malformed", "nozone" or "ok" for others
-		says   string
-	}{
+	return []broken{
 		{"changed text", nil, hello, func(t *testing.T, tr *zonetest.Tree) {
 			tr.Attack = onQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
 				m.Answer[0].(*dns.TXT).Txt = []string{"v=v9.9.9 t=1"}
@@ -213,7 +216,12 @@ func TestBroken(t *testing.T) {
 				return m
 			})
 		}, TooMuchWork, "made to cost time"},
-	} {
+	}
+}
+
+// The sentence must say what is wrong.
+func TestBroken(t *testing.T) {
+	for _, tc := range brokenLinks(t) {
 		t.Run(tc.name, func(t *testing.T) {
 			algs := zonetest.Default
 			if tc.algs != nil {

@@ -153,6 +153,9 @@ func (z *Zone) Answer(m *dns.Msg) {
 	}
 	m.Ns = append(m.Ns, z.Sign(z.Records[RecordKey(z.Name, dns.TypeSOA)])...)
 	names := z.names()
+	if !slices.Contains(names, qname) && z.Denial != "compact" {
+		m.Rcode = dns.RcodeNameError
+	}
 	if z.OptOut { // unsigned delegations, and what stands only above them, are left out
 		names = slices.DeleteFunc(names, func(n string) bool {
 			return n != z.Name && !slices.ContainsFunc(names, func(m string) bool {
@@ -161,9 +164,6 @@ func (z *Zone) Answer(m *dns.Msg) {
 		})
 	}
 	exists := slices.Contains(names, qname)
-	if !exists && z.Denial != "compact" {
-		m.Rcode = dns.RcodeNameError
-	}
 	hdr := dns.RR_Header{Rrtype: dns.TypeNSEC, Class: dns.ClassINET, Ttl: 60}
 	nsec := func(owner string, types []uint16) {
 		i, _ := slices.BinarySearchFunc(names, owner, compare)
