@@ -63,7 +63,7 @@ func readFrame(r io.Reader) (e Entry, size int64, err error) {
 		return e, 0, errTorn
 	}
 	keyLen, k := binary.Uvarint(payload)
-	if k <= 0 || keyLen > uint64(len(payload)-k) {
+	if k <= 0 || keyLen > uint64(len(payload)-k) || k > 1 && keyLen>>(7*(k-1)) == 0 {
 		return e, 0, errTorn
 	}
 	rest := payload[k:]

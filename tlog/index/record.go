@@ -76,18 +76,16 @@ func parseRecord(b []byte, r *rec) bool {
 	return true
 }
 
-// validHash checks the form of "h1:" and a SHA-256 in base64. Only what
-// parseRecord uses of the digits is looked at more closely.
+// validHash checks the form of "h1:" and a SHA-256 in base64.
 func validHash(b []byte) bool {
 	if string(b[:3]) != "h1:" || b[len(b)-1] != '=' {
 		return false
 	}
-	for _, c := range b[3:11] {
-		if class[c]&inBase64 == 0 {
-			return false
-		}
+	all := uint8(inBase64)
+	for _, c := range b[3 : len(b)-1] {
+		all &= class[c]
 	}
-	return true
+	return all != 0
 }
 
 const (
