@@ -30,10 +30,12 @@ func DefaultListenConfig() ListenConfig {
 type Server struct {
 	h     *Handler
 	cfg   ListenConfig
-	wg    sync.WaitGroup
+	wg    sync.WaitGroup // those who read queries
 	ctx   context.Context
 	stop  context.CancelFunc
 	sign  chan pending
+	swg   sync.WaitGroup // those who sign
+	idle  chan struct{}  // closed when nothing more will have to be signed
 	conns connLimit
 }
 
@@ -53,11 +55,11 @@ func NewServer(h *Handler, cfg ListenConfig) *Server {
 		cfg.ConnsPerIP = def.ConnsPerIP
 	}
 	h.idle.Store(int64(cfg.Idle))
-	s := &Server{h: h, cfg: cfg, sign: make(chan pending, signQueue)}
+	s := &Server{h: h, cfg: cfg, sign: make(chan pending, signQueue), idle: make(chan struct{})}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.conns = connLimit{total: cfg.Conns, perIP: cfg.ConnsPerIP, open: map[netip.Prefix]int{}}
 	for range runtime.GOMAXPROCS(0) {
-		s.wg.Go(s.signer)
+		s.swg.Go(s.signer)
 	}
 	return s
 }
@@ -67,6 +69,8 @@ func NewServer(h *Handler, cfg ListenConfig) *Server {
 func (s *Server) Close() {
 	s.stop()
 	s.wg.Wait()
+	close(s.idle)
+	s.swg.Wait()
 }
 
 // ListenError says which address could not be used.
@@ -173,7 +177,7 @@ func (s *Server) signer() {
 	buf := make([]byte, 0, 4096)
 	for {
 		select {
-		case <-s.ctx.Done():
+		case <-s.idle:
 			return
 		case p := <-s.sign:
 			out, _ := s.h.respond(buf[:0], p.packet, p.client, &q, s.h.now(), queued)

@@ -278,6 +278,10 @@ func TestClose(t *testing.T) {
 	defer c.Close()
 	c.Write(tcpQuery(question(moxName, dns.TypeTXT, true)))
 	readTCP(t, c)
+	// And with queries that still wait for a signature.
+	for i := range 500 {
+		c.Write(tcpQuery(question(fmt.Sprintf("x%d.%s", i, testZone), dns.TypeTXT, true)))
+	}
 	start := time.Now()
 	s.Close()
 	if took := time.Since(start); took > 5*time.Second {

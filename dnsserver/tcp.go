@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -111,7 +112,8 @@ type stream struct {
 func (s *Server) serveStream(c net.Conn, client Client) {
 	st := &stream{conn: c}
 	defer st.waiting.Wait()
-	defer s.afterClose(c)()
+	// A read that waits returns when the server ends.
+	defer context.AfterFunc(s.ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	in := make([]byte, 2048)
 	out := make([]byte, 0, 2048)
 	have := 0
@@ -158,7 +160,7 @@ func (s *Server) serveStream(c net.Conn, client Client) {
 		if have > 0 {
 			limit = messageTime
 		}
-		if s.ctx.Err() != nil || c.SetReadDeadline(time.Now().Add(limit)) != nil {
+		if c.SetReadDeadline(time.Now().Add(limit)) != nil || s.ctx.Err() != nil {
 			return
 		}
 		n, err := c.Read(in[have:])
@@ -167,19 +169,6 @@ func (s *Server) serveStream(c net.Conn, client Client) {
 		}
 		have += n
 	}
-}
-
-// afterClose makes a read that waits return when the server ends.
-func (s *Server) afterClose(c net.Conn) (stop func()) {
-	done := make(chan struct{})
-	go func() {
-		select {
-		case <-s.ctx.Done():
-			c.SetReadDeadline(time.Unix(1, 0))
-		case <-done:
-		}
-	}()
-	return func() { close(done) }
 }
 
 // respondStream appends the answer with its length before it. It returns false

@@ -67,6 +67,7 @@ func probes() []probe {
 		{"toml._42urnt_53ushi._.github.com.v0." + testZone, "TXT", true},
 		{"many._.example.org.v0." + testZone, "TXT", true},
 		{"missing._.github.com.v0." + testZone, "TXT", false}, {"x." + moxName, "TXT", false}, {"missing." + testZone, "A", false},
+		{"*." + testZone, "TXT", false}, {"*._.github.com.v0." + testZone, "TXT", false}, {"x.*.www." + testZone, "A", false},
 		{"toolchain.v0." + testZone, "TXT", true}, {"status.v0." + testZone, "TXT", true},
 		{testZone, "SOA", true}, {testZone, "NS", true}, {testZone, "DNSKEY", true}, {testZone, "CDS", true}, {testZone, "CDNSKEY", true},
 		{testZone, "CAA", true}, {testZone, "MX", true}, {testZone, "TXT", false}, {testZone, "A", false},

@@ -86,9 +86,13 @@ func parentOf(name []byte) []byte {
 	return name[1+int(name[0]):]
 }
 
-// labelCount is the number of labels for an RRSIG: the root is not counted.
+// labelCount is the number of labels for an RRSIG: neither the root nor an
+// asterisk at the front is counted (RFC 4034, section 3.1.3).
 func labelCount(name []byte) uint8 {
 	n := uint8(0)
+	if len(name) > 2 && name[0] == 1 && name[1] == '*' {
+		name = name[2:]
+	}
 	for i := 0; name[i] != 0; i += 1 + int(name[i]) {
 		n++
 	}

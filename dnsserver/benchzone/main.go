@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,6 +47,9 @@ func main() {
 
 func run(ctx context.Context, zone, key, tsv, listen string, workers, answers int) error {
 	runtime.GOMAXPROCS(workers)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(40) // as upkeep-dns does
+	}
 	if key == "" {
 		return errors.New("-key is not set: give the file of the zone's key, without .key")
 	}
