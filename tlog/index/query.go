@@ -2,6 +2,10 @@ package index
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,6 +15,7 @@ import (
 // A query is what one question needs; it is reused.
 type query struct {
 	view    *view
+	faults  bool // what SetPanicOnFault was
 	modules *bbolt.Cursor
 	hosts   *bbolt.Cursor
 	block   blockReader
@@ -21,17 +26,17 @@ type query struct {
 	arena   []byte
 }
 
-// ask runs f with the current view.
-func (s *Store) ask(f func(q *query) error) (err error) {
+// begin returns a query of the current view; end must follow.
+func (s *Store) begin() (*query, error) {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.view == nil {
-		return errClosed
+	switch {
+	case s.view == nil:
+		s.mu.RUnlock()
+		return nil, errClosed
+	case s.damaged.Load():
+		s.mu.RUnlock()
+		return nil, ErrCorrupt
 	}
-	if s.damaged.Load() {
-		return ErrCorrupt
-	}
-	defer catch(&err)()
 	q, ok := s.queries.Get().(*query)
 	if !ok {
 		q = &query{}
@@ -39,9 +44,19 @@ func (s *Store) ask(f func(q *query) error) (err error) {
 	if q.view != s.view {
 		q.view, q.modules, q.hosts = s.view, s.view.modules.Cursor(), s.view.hosts.Cursor()
 	}
-	err = f(q)
-	s.queries.Put(q)
-	return err
+	q.faults = debug.SetPanicOnFault(true)
+	return q, nil
+}
+
+// end ends a query. It is deferred: bbolt panics at a page that is none.
+func (s *Store) end(q *query, err *error) {
+	debug.SetPanicOnFault(q.faults)
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%w (%v)", ErrCorrupt, r)
+	} else {
+		s.queries.Put(q)
+	}
+	s.mu.RUnlock()
 }
 
 // seek moves to the first module whose path is not less than the key.
@@ -58,19 +73,20 @@ func (q *query) seek() (bool, error) {
 
 // Module implements [Reader].
 func (s *Store) Module(path string) (m Module, ok bool, err error) {
-	err = s.ask(func(q *query) error {
-		q.key = append(q.key[:0], path...)
-		found, err := q.seek()
-		if err != nil || !found || !bytes.Equal(q.block.path, q.key) {
-			return err
-		}
-		if q.list, q.arena, err = q.block.list(q.list[:0], q.arena[:0]); err != nil {
-			return err
-		}
-		m, ok = q.module(path), true
-		return nil
-	})
-	return m, ok, err
+	q, err := s.begin()
+	if err != nil {
+		return Module{}, false, err
+	}
+	defer s.end(q, &err)
+	q.key = append(q.key[:0], path...)
+	found, err := q.seek()
+	if err != nil || !found || !bytes.Equal(q.block.path, q.key) {
+		return Module{}, false, err
+	}
+	if q.list, q.arena, err = q.block.list(q.list[:0], q.arena[:0]); err != nil {
+		return Module{}, false, err
+	}
+	return q.module(path), true, nil
 }
 
 // module makes the answer of a list of entries. It allocates the answer alone:
@@ -133,24 +149,26 @@ func lastRelease(l []entry, i int) int {
 
 // IsPrefix implements [Reader].
 func (s *Store) IsPrefix(path string) (is bool, err error) {
-	err = s.ask(func(q *query) error {
-		q.key = append(append(q.key[:0], path...), '/')
-		found, err := q.seek()
-		is = found && bytes.HasPrefix(q.block.path, q.key)
-		return err
-	})
-	return is && path != "", err
+	q, err := s.begin()
+	if err != nil {
+		return false, err
+	}
+	defer s.end(q, &err)
+	q.key = append(append(q.key[:0], path...), '/')
+	found, err := q.seek()
+	return path != "" && found && bytes.HasPrefix(q.block.path, q.key), err
 }
 
 // HostSuffix implements [Reader].
 func (s *Store) HostSuffix(labels string) (is bool, err error) {
-	err = s.ask(func(q *query) error {
-		q.key = appendHostKey(q.key[:0], labels)
-		k, _ := q.hosts.Seek(q.key)
-		is = bytes.HasPrefix(k, q.key)
-		return nil
-	})
-	return is && labels != "", err
+	q, err := s.begin()
+	if err != nil {
+		return false, err
+	}
+	defer s.end(q, &err)
+	q.key = appendHostKey(q.key[:0], labels)
+	k, _ := q.hosts.Seek(q.key)
+	return labels != "" && bytes.HasPrefix(k, q.key), nil
 }
 
 // appendHostKey writes the labels of a host last first, each followed by a
@@ -170,51 +188,36 @@ const maxLater = 256
 // Later implements [Reader].
 func (s *Store) Later(path string) (paths []string, err error) {
 	base, sep, from := splitMajor(path)
-	type major struct {
-		n    int
-		path string
+	q, err := s.begin()
+	if err != nil {
+		return nil, err
 	}
-	var found []major
-	err = s.ask(func(q *query) error {
-		prefix := base + sep
-		q.key = append(q.key[:0], prefix...)
-		for range maxLater {
-			ok, err := q.seek()
-			if err != nil || !ok || !bytes.HasPrefix(q.block.path, []byte(prefix)) {
-				return err
-			}
-			rest := q.block.path[len(prefix):]
-			end := 0
-			for end < len(rest) && rest[end]-'0' <= 9 {
-				end++
-			}
-			if end == len(rest) {
-				if n, err := strconv.Atoi(string(rest)); err == nil && rest[0] != '0' && n > from && n >= 2 {
-					found = append(found, major{n, string(q.block.path)})
-				}
-			}
-			// Go on behind this element and everything below it ('0' follows '/').
-			if i := bytes.IndexByte(rest, '/'); i >= 0 {
-				end = i
-			} else {
-				end = len(rest)
-			}
-			q.key = append(append(append(q.key[:0], prefix...), rest[:end]...), '0')
-			if end > 0 && rest[0] > '9' {
-				return nil // not a number, and neither is what follows
-			}
+	defer s.end(q, &err)
+	prefix := []byte(base + sep)
+	found := map[int]string{}
+	q.key = append(q.key[:0], prefix...)
+	for range maxLater {
+		ok, err := q.seek()
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	for i := 1; i < len(found); i++ {
-		for j := i; j > 0 && found[j].n < found[j-1].n; j-- {
-			found[j], found[j-1] = found[j-1], found[j]
+		if !ok || !bytes.HasPrefix(q.block.path, prefix) {
+			break
 		}
+		element, below, _ := bytes.Cut(q.block.path[len(prefix):], []byte("/"))
+		if len(element) > 0 && element[0] > '9' {
+			break // not a number, and neither is what follows
+		}
+		if n, err := strconv.Atoi(string(element)); err == nil && len(below) == 0 && element[0] != '0' && n > from && n >= 2 {
+			found[n] = string(q.block.path)
+		}
+		// Go on behind this element and everything below it ('0' follows '/').
+		q.key = append(append(append(q.key[:0], prefix...), element...), '0')
 	}
-	for _, m := range found {
-		paths = append(paths, m.path)
+	for _, n := range slices.Sorted(maps.Keys(found)) {
+		paths = append(paths, found[n])
 	}
-	return paths, err
+	return paths, nil
 }
 
 // splitMajor takes the major version off a path: "x/v3" is "x", "/v", 3;

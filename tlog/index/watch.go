@@ -41,31 +41,37 @@ func (s *Store) Wants(path, version string) (bool, error) {
 	if pre != nil && path == string(toolchainPath) {
 		return s.wantsToolchain(toolchainVersion(pre)), nil
 	}
-	wanted := false
-	err := s.ask(func(q *query) error {
-		q.key = append(q.key[:0], path...)
-		q.list, q.arena = q.list[:0], q.arena[:0]
-		found, err := q.seek()
-		if err == nil && found && bytes.Equal(q.block.path, q.key) {
-			q.list, q.arena, err = q.block.list(q.list, q.arena)
+	return s.wants(path, v, pre)
+}
+
+func (s *Store) wants(path string, v ver, pre []byte) (wanted bool, err error) {
+	q, err := s.begin()
+	if err != nil {
+		return false, err
+	}
+	defer s.end(q, &err)
+	q.key = append(q.key[:0], path...)
+	q.list, q.arena = q.list[:0], q.arena[:0]
+	found, err := q.seek()
+	if err == nil && found && bytes.Equal(q.block.path, q.key) {
+		q.list, q.arena, err = q.block.list(q.list, q.arena)
+	}
+	if err != nil {
+		return false, err
+	}
+	e := entry{ver: v, record: -1}
+	if v.kind != release {
+		e.pre = span{uint32(len(q.arena)), uint16(len(pre))}
+		q.arena = append(q.arena, pre...)
+	}
+	out, other := insert(q.list, e, q.arena)
+	q.list = out
+	if other == nil {
+		for i := range out {
+			wanted = wanted || out[i].record == -1
 		}
-		if err != nil {
-			return err
-		}
-		e := entry{ver: v, record: -1}
-		if v.kind != release {
-			e.pre = span{uint32(len(q.arena)), uint16(len(pre))}
-			q.arena = append(q.arena, pre...)
-		}
-		out, other := insert(append([]entry(nil), q.list...), e, q.arena)
-		if other == nil {
-			for i := range out {
-				wanted = wanted || out[i].record == -1
-			}
-		}
-		return nil
-	})
-	return wanted, err
+	}
+	return wanted, nil
 }
 
 func (s *Store) wantsToolchain(v string) bool {
