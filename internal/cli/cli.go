@@ -126,7 +126,27 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 		fmt.Fprintf(p.Stderr, "%s %s: %v\nRun '%s %s -h' for its flags.\n", p.Name, cmd.Name, err, p.Name, cmd.Name)
 		return 2
 	}
+	if late := lateFlag(rest, fs.Args()); late != "" {
+		return p.report(cmd, Usagef("%s stands behind an argument; flags come first, and arguments that start with - come behind --", late))
+	}
 	return p.report(cmd, cmd.Run(ctx, fs.Args()))
+}
+
+// lateFlag returns what looks like a flag among the arguments that the flag
+// package left, which ends at the first argument, unless it stands behind --.
+func lateFlag(all, left []string) string {
+	if n := len(all) - len(left); n > 0 && all[n-1] == "--" {
+		return ""
+	}
+	for _, a := range left {
+		if a == "--" {
+			return ""
+		}
+		if len(a) > 1 && a[0] == '-' {
+			return a
+		}
+	}
+	return ""
 }
 
 func (p *Program) report(cmd *Command, err error) int {
