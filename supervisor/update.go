@@ -232,17 +232,20 @@ func (e *Engine) rolledBack(u *update) {
 		}
 		e.addEvent(Event{Kind: "rolled_back", Version: u.To.Version, Text: fmt.Sprintf("%s was rolled back to %s: %s", u.To, u.From, u.Reason)})
 	} else {
-		// Not the version's fault, as far as is known; twice is enough all the same.
-		f := e.doc.Failures[u.To.String()]
-		e.remember(u, errors.New(u.Reason))
-		if f.Count >= 1 && !e.stopping && !e.doc.skipped(u.To) {
-			e.doc.Skips = append(e.doc.Skips, Skip{Pair: u.To, Sum: u.ToSum, By: "upkeep", Time: e.now(), Why: "it was interrupted twice: " + u.Reason})
+		// Not the version's fault, as far as is known; twice is enough all the
+		// same, except when somebody stopped the supervisor.
+		if !e.stopping {
+			again := e.doc.Failures[u.To.String()].Count > 0
+			e.remember(u, errors.New(u.Reason))
+			if again && !e.doc.skipped(u.To) {
+				e.doc.Skips = append(e.doc.Skips, Skip{Pair: u.To, Sum: u.ToSum, By: "upkeep", Time: e.now(), Why: "it was interrupted twice: " + u.Reason})
+			}
 		}
 		e.addEvent(Event{Kind: "rolled_back", Version: u.To.Version, Text: fmt.Sprintf("the update to %s was undone: %s", u.To, u.Reason)})
 	}
 }
 
-func (e *Engine) blame() { e.doc.Update.Blame = true }
+func blame(u *update) { u.Blame = true }
 
 // took makes a started process the service.
 func (e *Engine) took(p process.Process) {
@@ -275,7 +278,7 @@ func (e *Engine) exited(p process.Process) {
 	case StateStopping, StateRollingBack:
 		return // wanted
 	case StateStarting, StateProbation:
-		e.blame()
+		blame(e.doc.Update)
 		e.event(evExit, "the new version "+p.Exit().String())
 		return
 	}

@@ -34,21 +34,21 @@ func (e *Engine) enter(u *update, s State) {
 		if have := e.doc.binary(c.ToFile); have != nil && have.Pair == c.To {
 			f.have = new(*have)
 		}
-		e.start(func(ctx context.Context) outcome { return e.fetch(ctx, f) })
+		e.start(u, func(ctx context.Context) outcome { return e.fetch(ctx, f) })
 	case StateVerified:
-		e.start(func(ctx context.Context) outcome { return e.before(ctx, c) })
+		e.start(u, func(ctx context.Context) outcome { return e.before(ctx, c) })
 	case StateStopping:
 		proc := e.proc
-		e.start(func(context.Context) outcome { return e.stopOld(proc) })
+		e.start(u, func(context.Context) outcome { return e.stopOld(proc) })
 	case StateSwitching:
-		e.start(func(context.Context) outcome {
+		e.start(u, func(context.Context) outcome {
 			if err := e.place.Switch(c.ToFile); err != nil {
 				return outcome{event: evFail, reason: err.Error()}
 			}
 			return outcome{event: evDone}
 		})
 	case StateStarting:
-		e.start(func(context.Context) outcome { return e.startNew(c) })
+		e.start(u, func(context.Context) outcome { return e.startNew(c) })
 	case StateProbation:
 		proc, stopped := e.proc, u.Stopped
 		if !stopped.IsZero() && proc != nil {
@@ -56,20 +56,20 @@ func (e *Engine) enter(u *update, s State) {
 		}
 		u.Deadline = e.now().Add(e.conf().Health.Probation.D())
 		checker, cfg := e.checker(), e.conf().Health
-		e.start(func(ctx context.Context) outcome { return e.probation(ctx, checker, cfg, proc) })
+		e.start(u, func(ctx context.Context) outcome { return e.probation(ctx, checker, cfg, proc) })
 	case StateCommitted:
 		e.record(e.result(u, ResultInstalled))
 		e.prune()
-		e.start(func(ctx context.Context) outcome {
+		e.start(u, func(ctx context.Context) outcome {
 			e.hook(ctx, e.conf().Hooks.After, "after_update", c)
 			return outcome{event: evDone}
 		})
 	case StateRollingBack:
 		proc, start := e.proc, !e.stopping
-		e.start(func(context.Context) outcome { return e.rollBack(proc, c, start) })
+		e.start(u, func(context.Context) outcome { return e.rollBack(proc, c, start) })
 	case StateRolledBack:
 		e.record(e.result(u, ResultRolledBack))
-		e.start(func(ctx context.Context) outcome {
+		e.start(u, func(ctx context.Context) outcome {
 			e.hook(ctx, e.conf().Hooks.Rollback, "on_rollback", c)
 			return outcome{event: evDone}
 		})
@@ -97,17 +97,16 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 	if err != nil {
 		return fail(err)
 	}
-	keep := func() {
-		e.doc.Update.FromFile, e.doc.Update.FromSum = kept, fromSum
+	keep := func(n *update) {
+		n.FromFile, n.FromSum = kept, fromSum
 		if e.doc.binary(kept) == nil {
 			e.doc.remember(installed{Pair: u.From, File: kept, Sum: fromSum, Size: fromSize, Since: fileTime(kept)})
 		}
 	}
 	if have != nil && install.Check(have.File, have.Sum) == nil {
 		b := *have
-		return outcome{event: evDone, apply: func() {
-			keep()
-			n := e.doc.Update
+		return outcome{event: evDone, apply: func(n *update) {
+			keep(n)
 			n.ToSum, n.Size, n.Builder, n.LogIndex, n.LogSize = b.Sum, b.Size, b.Builder, b.LogIndex, b.LogSize
 		}}
 	}
@@ -128,9 +127,8 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 	if err := install.LikeOld(u.ToFile, f.old); err != nil {
 		return fail(err)
 	}
-	return outcome{event: evDone, apply: func() {
-		keep()
-		n := e.doc.Update
+	return outcome{event: evDone, apply: func(n *update) {
+		keep(n)
 		n.ToSum, n.Size, n.Builder, n.LogIndex, n.LogSize = b.Sum, b.Size, b.Builder, b.LogIndex, b.LogSize
 		e.doc.remember(installed{Pair: u.To, File: u.ToFile, Sum: b.Sum, Size: b.Size,
 			Builder: b.Builder, LogIndex: b.LogIndex, LogSize: b.LogSize, Since: e.now()})
@@ -229,18 +227,18 @@ func hookEnv(name string, u update) []string {
 func (e *Engine) stopOld(proc process.Process) outcome {
 	out := outcome{event: evDone}
 	if proc == nil {
-		out.apply = func() { e.doc.Update.Stopped = e.now() }
+		out.apply = func(n *update) { n.Stopped = e.now() }
 		return out
 	}
 	killed, err := proc.Stop(context.Background())
 	if err != nil {
 		return outcome{event: evFail, reason: err.Error()}
 	}
-	out.apply = func() {
+	out.apply = func(n *update) {
 		e.proc = nil
-		e.doc.Update.Stopped = e.now()
+		n.Stopped = e.now()
 		if killed {
-			e.addEvent(Event{Kind: "killed", Version: e.doc.Update.From.Version,
+			e.addEvent(Event{Kind: "killed", Version: n.From.Version,
 				Text: fmt.Sprintf("the service did not end within %v of the stop signal and was killed", e.conf().Process.Grace)})
 		}
 	}
@@ -250,10 +248,10 @@ func (e *Engine) stopOld(proc process.Process) outcome {
 func (e *Engine) startNew(u update) outcome {
 	proc, err := e.deps.Runner.Start(e.processSpec(u.ToFile))
 	if err != nil {
-		return outcome{event: evFail, reason: err.Error(), apply: e.blame}
+		return outcome{event: evFail, reason: err.Error(), apply: blame}
 	}
-	return outcome{event: evDone, apply: func() {
-		e.doc.Update.Running = proc.Started()
+	return outcome{event: evDone, apply: func(n *update) {
+		n.Running = proc.Started()
 		e.use(u.ToFile)
 		e.took(proc)
 	}}
@@ -302,13 +300,13 @@ func (e *Engine) rollBack(proc process.Process, u update, start bool) outcome {
 		errs = append(errs, err)
 	}
 	if !start {
-		return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func() { e.proc = nil; e.use(u.FromFile) }}
+		return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func(*update) { e.proc = nil; e.use(u.FromFile) }}
 	}
 	old, err := e.deps.Runner.Start(e.processSpec(u.FromFile))
 	if err != nil {
 		errs = append(errs, err)
 	}
-	return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func() {
+	return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func(*update) {
 		e.proc = nil
 		e.use(u.FromFile)
 		if err != nil {
