@@ -27,12 +27,9 @@ func BenchmarkFollow(b *testing.B) {
 		}
 	}
 	content := logtest.Content{}
-	srv, err := logtest.NewServer("", content, size)
-	if err != nil {
-		b.Fatal(err)
-	}
 	tiles := b.TempDir()
-	if err := srv.WriteTiles(tiles); err != nil {
+	key, err := logtest.WriteTiles(tiles, content, size)
+	if err != nil {
 		b.Fatal(err)
 	}
 	hashing := logtest.HashTime(&content, size)
@@ -45,7 +42,7 @@ func BenchmarkFollow(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c, err := tlog.NewClient(tlog.ClientConfig{Key: srv.VerifierKey(), URL: "file://" + tiles, Dir: dir, Tiles: td})
+		c, err := tlog.NewClient(tlog.ClientConfig{Key: key, URL: "file://" + tiles, Dir: dir, Tiles: td})
 		if err != nil {
 			b.Fatal(err)
 		}

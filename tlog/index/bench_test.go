@@ -113,16 +113,13 @@ func TestFullSize(t *testing.T) {
 func fullSize(t *testing.T, size int64, dir string) {
 	c := logtest.Content{}
 	tiles := filepath.Join(dir, "tiles")
-	srv, err := logtest.NewServer("", c, size)
+	defer os.RemoveAll(dir)
+	key, err := logtest.WriteTiles(tiles, c, size)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := srv.WriteTiles(tiles); err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
 	syscall.Sync()
-	j := crashJob{Key: srv.VerifierKey(), URL: "file://" + tiles, Dir: dir, Plain: true}
+	j := crashJob{Key: key, URL: "file://" + tiles, Dir: dir, Plain: true}
 	wall, f := child(t, j)
 	cpu := f.UserTime() + f.SystemTime()
 	peak := f.SysUsage().(*syscall.Rusage).Maxrss / 1024

@@ -50,6 +50,14 @@ type Server struct {
 // NewServer returns a server of the first records of a content. signerKey ""
 // makes a new key.
 func NewServer(signerKey string, c Content, size int64) (*Server, error) {
+	s, err := newServer(signerKey, c)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.SetSize(size)
+}
+
+func newServer(signerKey string, c Content) (*Server, error) {
 	if signerKey == "" {
 		var err error
 		if signerKey, _, err = tlog.GenerateKey("db.example.org"); err != nil {
@@ -64,8 +72,7 @@ func NewServer(signerKey string, c Content, size int64) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{signer: signer, verifier: verifier, tree: tree{content: &c}}
-	return s, s.SetSize(size)
+	return &Server{signer: signer, verifier: verifier, tree: tree{content: &c}}, nil
 }
 
 // VerifierKey returns the key that clients configure.

@@ -5,56 +5,52 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 
 	ct "golang.org/x/mod/sumdb/tlog"
 )
 
-// WriteTiles writes the log as files in the layout of the protocol: the signed
-// tree head, data tiles, and hash tiles but for those of the lowest level,
-// which can be computed from the data tiles.
-func (s *Server) WriteTiles(dir string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	next := make(chan ct.Tile, 64)
-	errs := make(chan error, runtime.GOMAXPROCS(0))
-	var wg sync.WaitGroup
-	for range cap(errs) {
-		wg.Go(func() {
-			var failed error
-			for t := range next {
-				if failed == nil {
-					failed = writeFile(filepath.Join(dir, filepath.FromSlash(t.Path())), s.tree.tile(t, s.size))
-				}
-			}
-			errs <- failed
-		})
-	}
-	for level := -1; s.size>>(8*max(level, 0)) > 0; level++ {
-		if level == 0 && s.size > tileWidth {
-			continue
-		}
-		count := s.size >> (8 * max(level, 0))
-		for n := int64(0); n*tileWidth < count; n++ {
-			next <- ct.Tile{H: 8, L: level, N: n, W: int(min(tileWidth, count-n*tileWidth))}
+// WriteTiles makes a log of a content as files in the layout of the protocol:
+// the signed tree head, data tiles, and hash tiles but for full ones of the
+// lowest level, which can be computed from the data tiles. It returns the key
+// that clients configure.
+func WriteTiles(dir string, c Content, size int64) (verifierKey string, err error) {
+	var mu sync.Mutex
+	write := func(t ct.Tile, data []byte) {
+		if failed := writeFile(filepath.Join(dir, filepath.FromSlash(t.Path())), data); failed != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			err = failed
 		}
 	}
-	if w := s.size % tileWidth; w > 0 && s.size > tileWidth {
-		next <- ct.Tile{H: 8, L: 0, N: s.size / tileWidth, W: int(w)}
+	s, err2 := newServer("", c)
+	if err2 != nil {
+		return "", err2
 	}
-	close(next)
-	wg.Wait()
-	close(errs)
-	for err := range errs {
-		if err != nil {
-			return fmt.Errorf("writing tiles: %w", err)
+	// Records are made once, for their hashes and for the files.
+	s.tree.made = func(n int64, data []byte) { write(ct.Tile{H: 8, L: -1, N: n, W: tileWidth}, data) }
+	if err := s.SetSize(size); err != nil {
+		return "", err
+	}
+	s.tree.made = nil
+	for level := -1; size>>(8*max(level, 0)) > 0; level++ {
+		count := size >> (8 * max(level, 0))
+		n := int64(0)
+		if level <= 0 {
+			n = count / tileWidth // the partial one
+		}
+		for ; n*tileWidth < count; n++ {
+			t := ct.Tile{H: 8, L: level, N: n, W: int(min(tileWidth, count-n*tileWidth))}
+			write(t, s.tree.tile(t, size))
 		}
 	}
-	return writeFile(filepath.Join(dir, "latest"), s.latest)
+	if err == nil {
+		err = writeFile(filepath.Join(dir, "latest"), s.latest)
+	}
+	if err != nil {
+		return "", fmt.Errorf("writing tiles: %w", err)
+	}
+	return s.verifier, nil
 }
 
 func writeFile(name string, data []byte) error {

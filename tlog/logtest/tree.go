@@ -15,16 +15,22 @@ const tileWidth = 256
 // computed when they are asked for.
 type tree struct {
 	content *Content
-	levels  [][]ct.Hash // levels[k]: the hashes of full subtrees of 256^(k+1) records
+	levels  [][]ct.Hash                // levels[k]: the hashes of full subtrees of 256^(k+1) records
+	made    func(n int64, tile []byte) // called for each full data tile when it is hashed, may be nil
 }
 
 // leaves returns the hashes of the records of a data tile.
 func (t *tree) leaves(n int64, width int) []ct.Hash {
 	hashes := make([]ct.Hash, width)
-	var b []byte
+	b := make([]byte, 0, width*220)
 	for k := range hashes {
-		b = t.content.Append(b[:0], n*tileWidth+int64(k))
-		hashes[k] = ct.RecordHash(b)
+		start := len(b)
+		b = t.content.Append(b, n*tileWidth+int64(k))
+		hashes[k] = ct.RecordHash(b[start:])
+		b = append(b, '\n')
+	}
+	if t.made != nil && width == tileWidth {
+		t.made(n, b)
 	}
 	return hashes
 }
