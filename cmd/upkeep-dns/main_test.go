@@ -24,7 +24,6 @@ import (
 	"example.org/upkeep/tlog"
 )
 
-
 // The tests drive the program as users do: this binary runs as upkeep-dns when
 // the environment says so.
 func TestMain(m *testing.M) {

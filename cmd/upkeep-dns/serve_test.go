@@ -235,4 +235,3 @@ func TestReload(t *testing.T) {
 	s.cmd.Process.Signal(syscall.SIGHUP)
 	await("the new record", func() bool { return ask() == "two" })
 }
-
