@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -19,6 +20,7 @@ func Funcs() template.FuncMap {
 		"bytes":   Bytes,
 		"seconds": Seconds,
 		"number":  Number,
+		"say":     Sentence,
 		"hex":     func(b any) string { return fmt.Sprintf("%x", b) },
 	}
 }
@@ -69,7 +71,9 @@ func Distance(d time.Duration) string {
 	d = d.Abs()
 	var s string
 	switch {
-	case d < 10*time.Second && !ahead:
+	case d < 10*time.Second && ahead:
+		return "in a moment"
+	case d < 10*time.Second:
 		return "just now"
 	case d < time.Minute:
 		s = count(d.Seconds(), "second")
@@ -115,6 +119,23 @@ func Number(n int64) string {
 		s = s[:i] + "\u202f" + s[i:]
 	}
 	return s
+}
+
+// Sentence makes a sentence of a reason: a capital at its start, a full stop at
+// its end. Versions and names at the start stay as they are.
+func Sentence(text string) string {
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return ""
+	}
+	word, _, _ := strings.Cut(text, " ")
+	if text[0] >= 'a' && text[0] <= 'z' && !strings.ContainsAny(word, "0123456789./_@") {
+		text = string(text[0]-'a'+'A') + text[1:]
+	}
+	if !strings.ContainsAny(text[len(text)-1:], ".!?:") {
+		text += "."
+	}
+	return text
 }
 
 // Seconds writes a duration like 8.3 s or 4 min 7 s.

@@ -270,7 +270,7 @@ func TestDistanceAndClock(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "just now", 9 * time.Second: "just now", 59 * time.Second: "59 seconds ago", time.Minute: "1 minute ago",
 		119 * time.Second: "1 minute ago", 2 * time.Hour: "2 hours ago", 47 * time.Hour: "47 hours ago", 49 * time.Hour: "2 days ago",
-		-5 * time.Second: "in 5 seconds", -23 * time.Hour: "in 23 hours",
+		-5 * time.Second: "in a moment", -50 * time.Second: "in 50 seconds", -23 * time.Hour: "in 23 hours",
 	} {
 		if got := Distance(d); got != want {
 			t.Errorf("Distance(%v) = %q, want %q", d, got, want)
@@ -297,6 +297,17 @@ func TestNumber(t *testing.T) {
 	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1 000", 71848828: "71 848 828", -123: "-123", -1234: "-1 234"} {
 		if got := strings.ReplaceAll(Number(n), "\u202f", " "); got != want {
 			t.Errorf("Number(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestSentence(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "the policy is manual": "The policy is manual.", "v1.0.1 is newer": "v1.0.1 is newer.", "go1.26.8 is old": "go1.26.8 is old.",
+		"Runs.": "Runs.", "example.org/x is gone": "example.org/x is gone.", "éa": "éa.", " x ": "X.",
+	} {
+		if got := Sentence(text); got != want {
+			t.Errorf("Sentence(%q) = %q, want %q", text, got, want)
 		}
 	}
 }

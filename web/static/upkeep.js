@@ -11,7 +11,7 @@
   function distance(seconds) {
     const ahead = seconds < 0;
     const s = Math.abs(seconds);
-    if (s < 10 && !ahead) return "just now";
+    if (s < 10) return ahead ? "in a moment" : "just now";
     const [n, unit] = s < 60 ? [s, "second"] : s < 3600 ? [s / 60, "minute"] :
       s < 172800 ? [s / 3600, "hour"] : [s / 86400, "day"];
     const k = Math.floor(n);

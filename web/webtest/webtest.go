@@ -210,6 +210,12 @@ func (tab *Tab) Type(css, text string) {
 	tab.do("typing into "+css, chromedp.SendKeys(chromedp.CSS(css), text))
 }
 
+// Fill replaces what is in a field.
+func (tab *Tab) Fill(css, text string) {
+	tab.t.Helper()
+	tab.do("filling "+css, chromedp.SetValue(chromedp.CSS(css), text))
+}
+
 // Key presses a key.
 func (tab *Tab) Key(key string) {
 	tab.t.Helper()
