@@ -25,7 +25,7 @@ upkeep status -config hello/upkeep.toml`,
 			doctorCommand(),
 			passwdCommand(),
 			tokenCommand(),
-		}, decisionCommands()...),
+		}, append(decisionCommands(), configCommands()...)...),
 	}
 	p.Main()
 }

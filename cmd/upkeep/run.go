@@ -25,9 +25,10 @@ func runCommand() *cli.Command {
 	var file, level string
 	return &cli.Command{
 		Name: "run", Args: "[-- service's arguments]", Short: "run a service and keep it up to date",
-		Long: `The service gets upkeep's environment, signals (HUP, QUIT, USR1, USR2) and output.
+		Long: `The service gets upkeep's environment, signals (QUIT, USR1, USR2) and output.
 upkeep ends with the service's exit status. INT and TERM stop the service and
-then upkeep; a second one kills the service. HUP also reads the configuration again.`,
+then upkeep; a second one kills the service. HUP reads the configuration again and
+reaches the service only as the key process.reload_signal says.`,
 		Example: "upkeep run -config /srv/hello/upkeep.toml",
 		Flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&file, "config", defaultConfigFile, "configuration `file`")

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"example.org/upkeep/internal/cli"
+	"example.org/upkeep/internal/config"
+)
+
+func configCommands() []*cli.Command {
+	var file string
+	return []*cli.Command{{
+		Name: "config default", Short: "print a configuration with every key, its default and what it means",
+		Example: "upkeep config default >upkeep.toml",
+		Run: func(context.Context, []string) error {
+			text, err := config.Default(defaultConfig())
+			if err != nil {
+				return err
+			}
+			_, err = os.Stdout.Write(text)
+			return err
+		},
+	}, {
+		Name: "config check", Short: "check a configuration without running anything",
+		Long: `Reads the file, with the keys and trust anchors that it names, and says all that is
+wrong. With mistakes that concern updates only, "upkeep run" would start the service
+and install nothing.`,
+		Example: "upkeep config check -config /srv/hello/upkeep.toml",
+		Flags: func(fs *flag.FlagSet) {
+			fs.StringVar(&file, "config", defaultConfigFile, "configuration `file`")
+		},
+		Run: func(context.Context, []string) error {
+			if err := checkConfig(file); err != nil {
+				return err
+			}
+			fmt.Println("The configuration is good.")
+			return nil
+		},
+	}}
+}
+
+// checkConfig returns everything that is wrong with a configuration.
+func checkConfig(file string) error {
+	cfg, err := loadConfig(file)
+	if err != nil {
+		return err
+	}
+	engine := cfg.engine(file, nil)
+	err = errors.Join(engine.CheckStart(), engine.CheckUpdates())
+	// Opening reads keys and anchors. It can leave files, which are none of a check's business.
+	tmp, tmpErr := os.MkdirTemp("", "upkeep-check-")
+	if tmpErr != nil {
+		return errors.Join(err, tmpErr)
+	}
+	defer os.RemoveAll(tmp)
+	log := slog.New(slog.DiscardHandler)
+	scratch := cfg
+	scratch.State, scratch.Fetch.Dir = tmp, filepath.Join(tmp, "fetch")
+	_, _, discoverErr, fetchErr := (&lazySources{log: log}).open(scratch)
+	err = errors.Join(err, discoverErr, fetchErr)
+	if cfg.Web.Listen != "" {
+		_, _, pageErr := pageConfig(cfg, log)
+		err = errors.Join(err, pageErr)
+	}
+	return err
+}
