@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"go/build/constraint"
-	"go/parser"
 	"go/token"
 	"io"
 	"maps"
@@ -13,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/mod/sumdb/dirhash"
 
@@ -138,23 +138,54 @@ func matchName(file, goos, goarch string) bool {
 
 // packageOf returns the package of a file that is for the target.
 func packageOf(src []byte, goos, goarch string) (string, bool) {
-	f, err := parser.ParseFile(token.NewFileSet(), "", src, parser.PackageClauseOnly|parser.ParseComments)
-	if err != nil {
-		return "", false
+	name, build, ok := header(string(src))
+	if !ok || build == "" {
+		return name, ok
 	}
-	for _, g := range f.Comments {
-		if g.Pos() > f.Package {
-			break
+	expr, err := constraint.Parse(build)
+	return name, err == nil && expr.Eval(func(tag string) bool {
+		return tag == goos || tag == goarch || tag == "gc" || tag == "unix" && !slices.Contains(notUnix, goos) || strings.HasPrefix(tag, "go1.")
+	})
+}
+
+// header reads a Go file up to its package's name: comments, of which the first
+// //go:build line is returned, and the package clause. (A Go parser would add
+// more to the program than all of this file.)
+func header(src string) (name, build string, ok bool) {
+	src = strings.TrimPrefix(src, "\ufeff")
+	word := func() string {
+		n := strings.IndexFunc(src, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+		if n < 0 {
+			n = len(src)
 		}
-		for _, c := range g.List {
-			if !constraint.IsGoBuild(c.Text) {
-				continue
+		w := src[:n]
+		src = src[n:]
+		return w
+	}
+	seen := false // "package"
+	for {
+		src = strings.TrimLeft(src, " \t\r\n")
+		switch {
+		case strings.HasPrefix(src, "//"):
+			var line string
+			line, src, _ = strings.Cut(src, "\n")
+			if line = strings.TrimRight(line, " \t\r"); !seen && build == "" && constraint.IsGoBuild(line) {
+				build = line
 			}
-			expr, err := constraint.Parse(c.Text)
-			return f.Name.Name, err == nil && expr.Eval(func(tag string) bool {
-				return tag == goos || tag == goarch || tag == "gc" || tag == "unix" && !slices.Contains(notUnix, goos) || strings.HasPrefix(tag, "go1.")
-			})
+		case strings.HasPrefix(src, "/*"):
+			_, rest, closed := strings.Cut(src[2:], "*/")
+			if !closed {
+				return "", "", false
+			}
+			src = rest
+		case !seen:
+			if word() != "package" {
+				return "", "", false
+			}
+			seen = true
+		default:
+			w := word()
+			return w, build, token.IsIdentifier(w)
 		}
 	}
-	return f.Name.Name, true
 }
