@@ -63,6 +63,9 @@ func Load(file string, into any) error {
 // Parse is Load for a text at hand; file is its name in errors. With several
 // mistakes in the text it returns all of them, joined.
 func Parse(file string, data []byte, into any) error {
+	if err := checkTexts(file, data, reflect.TypeOf(into)); err != nil {
+		return err
+	}
 	err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(into)
 	var missing *toml.StrictMissingError
 	if errors.As(err, &missing) {
@@ -116,12 +119,9 @@ func nearest(key []string, t reflect.Type) string {
 		}
 		for i := range t.NumField() {
 			f := t.Field(i)
-			name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+			name := tomlName(f)
 			if name == "-" || !f.IsExported() {
 				continue
-			}
-			if name == "" {
-				name = strings.ToLower(f.Name)
 			}
 			known = append(known, prefix+name)
 			walk(prefix+name+".", f.Type)
@@ -134,10 +134,8 @@ func nearest(key []string, t reflect.Type) string {
 	best, bestDist := "", 1<<30
 	for _, k := range known {
 		d := distance(want, k)
-		// The right name in the wrong table is nearer than any misspelling.
-		if last(want) == last(k) {
-			d = min(d, 1)
-		}
+		// The right name in the wrong table is as near as one slip.
+		d = min(d, distance(last(want), last(k))+1)
 		if d < bestDist {
 			best, bestDist = k, d
 		}

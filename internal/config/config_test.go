@@ -2,12 +2,25 @@ package config
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 )
 
+type color string
+
+func (c *color) UnmarshalText(text []byte) error {
+	if string(text) != "red" && string(text) != "blue" {
+		return errors.New("is no color")
+	}
+	*c = color(text)
+	return nil
+}
+
 type sample struct {
+	Color  color    `toml:"color,omitempty"`
+	Colors []color  `toml:"colors,omitempty"`
 	Listen string   `toml:"listen" comment:"Address to listen on."`
 	Delay  Duration `toml:"delay" comment:"How long to wait."`
 	Update struct {
@@ -24,8 +37,12 @@ func TestParse(t *testing.T) {
 		{"typo", "lisen = ':1'\n", "f.toml:1:1: key lisen: is not known; did you mean listen?"},
 		{"typo in a table", "\n[update]\npolcy = 'x'\n", "f.toml:3:1: key update.polcy: is not known; did you mean update.policy?"},
 		{"right key, wrong table", "policy = 'x'\n", "key policy: is not known; did you mean update.policy?"},
+		{"typo in the wrong table", "polcy = 'x'\n", "key polcy: is not known; did you mean update.policy?"},
 		{"nothing near", "zebra_crossing_ahead = 1\n", "f.toml:1:1: key zebra_crossing_ahead: is not known"},
-		{"bad duration", "delay = 'soon'\n", "\"soon\" is not a duration"},
+		{"bad duration", "delay = 'soon'\n", "f.toml:1:9: key delay: \"soon\" is not a duration"},
+		{"bad text", "\ncolor = 'pink'\n", "f.toml:2:9: key color: is no color"},
+		{"bad text in a list", "colors = ['red',\n 'pink']\n", "f.toml:2:2: key colors: is no color"},
+		{"good text and typo", "color = 'red'\ncolro = 'red'\n", "f.toml:2:1: key colro: is not known; did you mean color?"},
 		{"negative duration", "delay = '-3s'\n", "not a duration"},
 		{"wrong type", "listen = 3\n", "f.toml:1:"},
 		{"syntax", "listen = \n", "f.toml:1:"},
@@ -68,7 +85,7 @@ func TestDefaultRoundTrip(t *testing.T) {
 	if err := Parse("default", text, &out); err != nil {
 		t.Fatal(err)
 	}
-	if out != in {
+	if !reflect.DeepEqual(out, in) {
 		t.Fatalf("read back %+v; want %+v", out, in)
 	}
 }
