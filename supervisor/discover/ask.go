@@ -161,13 +161,15 @@ func (d *Discoverer) Ask(ctx context.Context, module string) (Answer, error) {
 	}
 	a := Answer{Module: module, Versions: v.versions, Toolchain: v.toolchain, Status: v.status, Asked: now, Sources: answers, Events: v.events}
 	err := v.err
-	if v.conflict != nil {
-		i, j := v.conflict[0], v.conflict[1]
-		dir := d.opt.Dir
-		if d.opt.ReadOnly {
-			dir = ""
+	if liars := append(v.forked, v.conflict...); len(liars) > 0 && !d.opt.ReadOnly {
+		d.mu.Lock()
+		reports := make([]report, len(liars))
+		for n, i := range liars {
+			id := d.sources[i].id()
+			reports[n] = newReport(now, id, d.state.Marks[id], evs[i])
 		}
-		files, kerr := keepEvidence(dir, now, []string{d.sources[i].id(), d.sources[j].id()}, [][]evidence{evs[i], evs[j]})
+		d.mu.Unlock()
+		files, kerr := keepEvidence(d.opt.Dir, now, reports)
 		for k := range a.Events {
 			if a.Events[k].Kind == EventConflict {
 				a.Events[k].Files = files

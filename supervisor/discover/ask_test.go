@@ -1,15 +1,18 @@
 package discover
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"example.org/upkeep/dnsserver/name"
 	"example.org/upkeep/internal/config"
 	"example.org/upkeep/supervisor/discover/zonetest"
 )
@@ -112,5 +115,120 @@ func TestExchanges(t *testing.T) {
 	a, err = d.Ask(t.Context(), hello)
 	if err != nil || a.Sources[0].Exchanges != 3 {
 		t.Errorf("warm: %d messages, %v", a.Sources[0].Exchanges, err)
+	}
+}
+
+// With trust = "resolver" the AD bit of a resolver on loopback is believed, and
+// nothing without it.
+func TestTrustResolver(t *testing.T) {
+	tr := zonetest.New(t, zonetest.Fast)
+	ad := true
+	tr.Mu.Lock()
+	tr.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg {
+		m.AuthenticatedData = ad
+		m.Answer = slices.DeleteFunc(m.Answer, func(r dns.RR) bool { return r.Header().Rrtype == dns.TypeRRSIG })
+		return m
+	}
+	tr.Mu.Unlock()
+	d := discoverer(t, tr, func(c *Config, _ *Options) { c.Trust = TrustResolver })
+	a, err := d.Ask(t.Context(), hello)
+	if err != nil || join(a.Versions) != "v1.0.1 v0.3.0" || a.Sources[0].Exchanges != 3 || !strings.Contains(a.Proof, "AD bit") {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if _, err := d.Ask(t.Context(), "example.org/nothing"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("unknown module: %v", err)
+	}
+	tr.Mu.Lock()
+	ad = false
+	tr.Mu.Unlock()
+	_, err = d.Ask(t.Context(), hello)
+	if bogusKind(err) != NotAuthenticated {
+		t.Errorf("without the AD bit: %v", err)
+	}
+}
+
+type fakeFallback struct{ err error }
+
+func (f fakeFallback) Versions(context.Context, string) ([]name.Entry, error) {
+	return []name.Entry{{Version: "v1.0.7"}}, f.err
+}
+func (fakeFallback) Describe() string { return "a list" }
+
+// The fallback is told, and never hides an attack or a denial.
+func TestFallback(t *testing.T) {
+	tr := zonetest.New(t, zonetest.Fast)
+	with := func(f fakeFallback) *Discoverer {
+		return discoverer(t, tr, func(c *Config, o *Options) {
+			c.Fallback, o.Fallback, c.Timeout = true, f, config.Duration(300*time.Millisecond)
+		})
+	}
+	d := with(fakeFallback{})
+	if a, err := d.Ask(t.Context(), hello); err != nil || a.Fallback {
+		t.Errorf("not needed: %+v, %v", a, err)
+	}
+	if _, err := d.Ask(t.Context(), "example.org/nothing"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a denial: %v", err)
+	}
+	tr.Mu.Lock()
+	tr.Attack = func(dns.Question, *dns.Msg) *dns.Msg { return nil }
+	tr.Mu.Unlock()
+	a, err := d.Ask(t.Context(), hello)
+	if err != nil || !a.Fallback || join(a.Versions) != "v1.0.7" || a.Source != "module proxy" || a.Proof != "a list" || a.Fresh.StaleSince.IsZero() {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if len(a.Events) != 2 || a.Events[0].Kind != EventUnreachable || a.Events[1].Kind != EventFallback {
+		t.Errorf("events %+v", a.Events)
+	}
+	if _, err := with(fakeFallback{errors.New("proxy is down")}).Ask(t.Context(), hello); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "proxy is down") {
+		t.Errorf("both fail: %v", err)
+	}
+}
+
+// A program's own record, in a zone of its own below the root.
+func TestUpdates(t *testing.T) {
+	tr := zonetest.New(t, zonetest.Fast)
+	tr.Mu.Lock()
+	own := zonetest.NewZone(t, "example.", dns.ED25519, "nsec")
+	own.Add(zonetest.RR(t, `_updates.hello.example. 60 IN TXT "v=UPDATES0; l=v1.0.4"`))
+	own.Add(zonetest.RR(t, `_updates.other.example. 60 IN TXT "v=UPDATES0; l=v2.0.0"`))
+	own.Add(zonetest.RR(t, `_updates.bad.example. 60 IN TXT "v=spf1 -all"`))
+	tr.Zones = append(tr.Zones, own)
+	tr.Root.Delegate(t, own, false)
+	tr.Mu.Unlock()
+	for _, tc := range []struct{ domain, want, says string }{
+		{"hello.example", "v1.0.4", ""},
+		{"other.example", "", "not a release of this module"},
+		{"bad.example", "", "not of the format"},
+		{"none.example", "", "not found"},
+	} {
+		d := discoverer(t, tr, func(c *Config, _ *Options) { c.Zone, c.Updates = "", tc.domain })
+		a, err := d.Ask(t.Context(), hello)
+		if join(a.Versions) != tc.want || (err == nil) != (tc.says == "") || err != nil && !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: %+v, %v", tc.domain, a.Versions, err)
+		}
+		if tc.want != "" && !strings.Contains(a.Proof, "example (key ") {
+			t.Errorf("proof %q", a.Proof)
+		}
+	}
+}
+
+// A source that shows another log of the same size leaves evidence.
+func TestForkedSource(t *testing.T) {
+	tr := zonetest.New(t, zonetest.Fast)
+	dir := t.TempDir()
+	d := discoverer(t, tr, func(_ *Config, o *Options) { o.Dir = dir })
+	if _, err := d.Ask(t.Context(), hello); err != nil {
+		t.Fatal(err)
+	}
+	tr.Mu.Lock()
+	tr.Zone.Set(&dns.TXT{Hdr: dns.RR_Header{Name: name.Status(testZone), Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 60},
+		Txt: []string{name.StatusText{Size: 100, Hash: [32]byte{9}, At: epoch}.Format()}})
+	tr.Mu.Unlock()
+	a, err := d.Ask(t.Context(), hello)
+	if !errors.Is(err, ErrStale) || len(a.Events) != 1 || a.Events[0].Kind != EventConflict || len(a.Events[0].Files) != 1 {
+		t.Fatalf("%v, %+v", err, a.Events)
+	}
+	if text := readFile(t, a.Events[0].Files[0]); !strings.Contains(text, `"size": 100`) || strings.Count(text, `"Wire"`) != 3 {
+		t.Error(text)
 	}
 }

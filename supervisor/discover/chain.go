@@ -73,7 +73,7 @@ func (c *checker) step(cur *keySet, n string, msg *dns.Msg, get func(question) (
 		}
 		switch {
 		case d.nxdomain:
-			return nil, time.Time{}, fmt.Errorf("%w: %s signs that %s does not exist; check the spelling of the zone", ErrNoZone, zoneName(cur.zone), n)
+			return nil, time.Time{}, fmt.Errorf("%w: %s signs that %s does not exist; check its spelling", ErrNoZone, zoneName(cur.zone), n)
 		case d.cut || d.optOut:
 			return nil, time.Time{}, &InsecureError{n, fmt.Sprintf(
 				"%s is delegated without a DS record in %s, so nothing below it can be validated: its operator has to publish a DS record there, or pin the zone's key with an anchor file", n, zoneName(cur.zone))}

@@ -53,6 +53,7 @@ type verdict struct {
 	marks               map[string]mark
 	events              []Event
 	conflict            []int // two sources that contradict each other
+	forked              []int // sources that contradict what they said before
 	err                 error
 }
 
@@ -76,6 +77,7 @@ func judge(now time.Time, r rules, mod string, answers []SourceAnswer, marks map
 			kind := EventStale
 			if forked {
 				kind = EventConflict
+				v.forked = append(v.forked, i)
 			}
 			event(kind, a.Source, "%s: %s", a.Source, why)
 			continue

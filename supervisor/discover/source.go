@@ -122,7 +122,11 @@ func (t *attemptState) run(ctx context.Context, mod string, texts []question) er
 	c := &checker{now: t.now}
 	if ks == nil && t.trust == TrustDNSSEC {
 		var err error
-		if ks, err = c.walk(t.anchors, t.top(), t.get); err != nil {
+		ks, err = c.walk(t.anchors, t.top(), t.get)
+		if t.updates && errors.Is(err, ErrNoZone) {
+			return &NotFoundError{mod, texts[0].name, t.spec, err.Error()}
+		}
+		if err != nil {
 			return err
 		}
 		t.mu.Lock()

@@ -72,9 +72,29 @@ func (s state) save(dir string) error {
 	return durable.WriteFile(filepath.Join(dir, "discovery.json"), append(data, '\n'), 0o600)
 }
 
-// keepEvidence writes answers as received. The folder's name says when and
-// from whom.
-func keepEvidence(dir string, now time.Time, sources []string, answers [][]evidence) ([]string, error) {
+// A report is what is kept of a source that contradicts itself or another.
+type report struct {
+	At       time.Time
+	Source   string
+	Before   mark // the log that it showed before
+	Messages []message
+}
+
+type message struct {
+	Name, Type string
+	Wire       []byte // the DNS message
+}
+
+func newReport(now time.Time, source string, before mark, evs []evidence) report {
+	r := report{At: now, Source: source, Before: before}
+	for _, e := range evs {
+		r.Messages = append(r.Messages, message{e.question.name, typeName(e.question.typ), e.wire})
+	}
+	return r
+}
+
+// keepEvidence writes answers as received. The files' names say when.
+func keepEvidence(dir string, now time.Time, reports []report) ([]string, error) {
 	if dir == "" {
 		return nil, nil
 	}
@@ -89,21 +109,8 @@ func keepEvidence(dir string, now time.Time, sources []string, answers [][]evide
 	if len(have) >= maxEvidence {
 		return nil, fmt.Errorf("keeping evidence: %s holds %d files already; look at them and move them away", dir, len(have))
 	}
-	type message struct {
-		Name, Type string
-		Wire       []byte // the DNS message
-	}
-	type report struct {
-		At       time.Time
-		Source   string
-		Messages []message
-	}
 	var files []string
-	for i, evs := range answers {
-		r := report{At: now, Source: sources[i]}
-		for _, e := range evs {
-			r.Messages = append(r.Messages, message{e.question.name, typeName(e.question.typ), e.wire})
-		}
+	for i, r := range reports {
 		data, err := json.MarshalIndent(r, "", "\t")
 		if err != nil {
 			return files, fmt.Errorf("keeping evidence: %w", err)
