@@ -65,6 +65,9 @@ type LogConfig struct {
 	Interval config.Duration `toml:"interval" comment:"Time between two polls; a little jitter is added."`
 	SeenTime bool            `toml:"seen_time" comment:"The time of a version is when this server saw it, not what the log's own contents tell.\nFor a small private log, when following; replicas will differ."`
 	Tiles    string          `toml:"tiles" comment:"Folder that keeps the log's tiles for a second index, when following; empty is none."`
+	Requests float64         `toml:"requests_per_second" comment:"Requests to the log a second at most; 0 is no limit."`
+	Bytes    float64         `toml:"bytes_per_second" comment:"Bytes received from the log a second at most, unpacked; 0 is no limit."`
+	Parallel int             `toml:"parallel" comment:"Tiles fetched at the same time when following; 0 is 16."`
 }
 
 // WatchConfig says what to watch.
@@ -115,6 +118,9 @@ func (c *Config) check() error {
 	}
 	if c.Log.Interval.D() < minInterval {
 		return fmt.Errorf("log.interval: %s is less than %s", c.Log.Interval, minInterval)
+	}
+	if c.Log.Requests < 0 || c.Log.Bytes < 0 || c.Log.Parallel < 0 {
+		return errors.New("log: requests_per_second, bytes_per_second and parallel can't be negative")
 	}
 	if r := c.Limits.Rate; min(r.Answers, r.Denials, r.Errors, r.Slip) < 0 {
 		return errors.New("limits.rate: a negative number is no rate; 0 is no limit")

@@ -34,7 +34,7 @@ func feed(ctx context.Context, c Config, db goproxy.SumDB, store *index.Store, r
 			Proxy: proxy, Log: client, Store: store, Logger: log, Metrics: reg,
 		})
 	}
-	err = follow.Run(ctx, follow.Config{Log: client, Store: store, Interval: c.Log.Interval.D(), Logger: log, Metrics: reg})
+	err = follow.Run(ctx, follow.Config{Log: client, Store: store, Interval: c.Log.Interval.D(), Parallel: c.Log.Parallel, Logger: log, Metrics: reg})
 	err = noDataTiles(err)
 	if head, herr := store.Head(); err != nil && herr == nil && head.Size > 0 {
 		// What is known goes on being served, until it is too old.
@@ -71,7 +71,8 @@ func openLog(ctx context.Context, c Config, db goproxy.SumDB, reg prometheus.Reg
 			return nil, nil, err
 		}
 	}
-	client, err := tlog.NewClient(tlog.ClientConfig{Key: db.Key, URL: db.URL, Dir: c.stateDir(db), Tiles: tiles, Logger: log, Metrics: reg})
+	client, err := tlog.NewClient(tlog.ClientConfig{Key: db.Key, URL: db.URL, Dir: c.stateDir(db), Tiles: tiles,
+		Limits: tlog.Limits{Requests: c.Log.Requests, Bytes: c.Log.Bytes}, Logger: log, Metrics: reg})
 	return client, proxy, err
 }
 

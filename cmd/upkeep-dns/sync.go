@@ -60,7 +60,7 @@ func followLog(ctx context.Context, c Config, once bool, log *slog.Logger) (err 
 	if err != nil || client == nil {
 		return err
 	}
-	cfg := follow.Config{Log: client, Store: store, Interval: c.Log.Interval.D(), Once: once, Logger: log}
+	cfg := follow.Config{Log: client, Store: store, Interval: c.Log.Interval.D(), Once: once, Parallel: c.Log.Parallel, Logger: log}
 	if term.IsTerminal(int(os.Stderr.Fd())) {
 		cfg.Progress = follow.Bar(os.Stderr)
 	}
