@@ -78,7 +78,7 @@ func TestAskThroughTree(t *testing.T) {
 }
 
 func TestAskPinned(t *testing.T) {
-	tr := zonetest.New(t, zonetest.Default)
+	tr := zonetest.New(t, zonetest.Fast)
 	key := tr.Zone.Key
 	for _, tc := range []struct{ name, text string }{
 		{"DS", key.ToDS(dns.SHA256).String()},
@@ -106,7 +106,7 @@ func TestAskPinned(t *testing.T) {
 // The number of messages is that of the questions: nothing is asked twice, and
 // a warm client asks for the three records only.
 func TestExchanges(t *testing.T) {
-	tr := zonetest.New(t, zonetest.Default)
+	tr := zonetest.New(t, zonetest.Fast)
 	d := discoverer(t, tr, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + tr.Addr} })
 	a, err := d.Ask(t.Context(), hello)
 	if err != nil || a.Sources[0].Exchanges != 1+3*2+3 {

@@ -155,7 +155,7 @@ func TestAgreedTime(t *testing.T) {
 
 // The marks outlive the process, and max_silence is noticed.
 func TestMemory(t *testing.T) {
-	tr := zonetest.New(t, zonetest.Default)
+	tr := zonetest.New(t, zonetest.Fast)
 	now := epoch
 	dir := t.TempDir()
 	open := func() *Discoverer {
@@ -194,7 +194,7 @@ func TestMemory(t *testing.T) {
 // Two name servers of one zone that sign different things at one size are kept
 // as evidence.
 func TestEvidence(t *testing.T) {
-	tr := zonetest.New(t, zonetest.Default)
+	tr := zonetest.New(t, zonetest.Fast)
 	other := &zonetest.Tree{Zones: []*zonetest.Zone{tr.Root, tr.TLD, nil}, Root: tr.Root, TLD: tr.TLD}
 	twin := *tr.Zone
 	twin.Records = map[string][]dns.RR{}
@@ -223,7 +223,7 @@ func TestEvidence(t *testing.T) {
 
 // Supervisors of one host share what one of them asked, and believe none of it.
 func TestSharedCache(t *testing.T) {
-	tr := zonetest.New(t, zonetest.Default)
+	tr := zonetest.New(t, zonetest.Fast)
 	dir := t.TempDir()
 	now := epoch
 	open := func() *Discoverer {
@@ -248,7 +248,7 @@ func TestSharedCache(t *testing.T) {
 	now = now.Add(45 * time.Second)
 	ask(5) // the texts, and what the TLD says of a name that is no zone, are over
 	// Another user of the machine writes what it likes.
-	evil := zonetest.New(t, zonetest.Default)
+	evil := zonetest.New(t, zonetest.Fast)
 	evil.Publish(t, 200, now, "v1.6.6")
 	d := discoverer(t, evil, func(c *Config, o *Options) {
 		c.Cache, c.Sources = dir, []string{"tcp://" + evil.Addr}

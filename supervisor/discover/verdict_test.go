@@ -61,7 +61,7 @@ func TestVerdicts(t *testing.T) {
 			}
 		}
 		t.Run(tc.name, func(t *testing.T) {
-			algs := zonetest.Default
+			algs := zonetest.Fast
 			if tc.algs != nil {
 				algs = *tc.algs
 			}
