@@ -163,6 +163,9 @@ func (s *Server) startUDP(c *net.UDPConn) {
 // signatures a second and core that is a wait of a few milliseconds.
 const signQueue = 256
 
+// signPause is the time between two signatures for streams.
+const signPause = 20 * time.Microsecond
+
 // A pending query needs a signature before it can be answered.
 type pending struct {
 	packet []byte
@@ -183,7 +186,9 @@ func (s *Server) signer() {
 			out, _ := s.h.respond(buf[:0], p.packet, p.client, &q, s.h.now(), queued)
 			p.send(out)
 			s.h.stat.took(time.Since(p.since), 1)
-			runtime.Gosched() // those that are already signed go first
+			// Leave the processor, so that the scheduler looks for packets: those
+			// that are already signed go first.
+			time.Sleep(signPause)
 		}
 	}
 }

@@ -29,6 +29,28 @@ const (
 	controlSpace = 64 // one IP_PKTINFO or IPV6_PKTINFO message
 )
 
+// Queries that need a signature first wait in a queue of their worker, which
+// makes some signatures after each batch: so answers that are ready never wait
+// for more than a few signatures, and never for the scheduler.
+const (
+	waitSlots  = 1024 // at some 20,000 signatures a second, a wait of 50 ms
+	waitPacket = 512  // longer queries are told to use TCP
+	signIdle   = 8    // signatures after a batch that was not full
+	signBusy   = 4    // full batches for each signature
+)
+
+// A waiter is a query that waits for a signature.
+type waiter struct {
+	packet  [waitPacket]byte
+	name    [nameSpace]byte
+	control [controlSpace]byte
+	n       int // length of the packet
+	nameLen uint32
+	ctlLen  int
+	client  Client
+	since   time.Time
+}
+
 // A udpWorker reads and answers packets of one socket, many with each system
 // call. Everything it needs is allocated once.
 type udpWorker struct {
@@ -45,6 +67,10 @@ type udpWorker struct {
 	got, sent, ready  int
 	q                 query
 	errno             syscall.Errno
+
+	queue       []waiter // a ring
+	first, wait int      // the oldest, and how many there are
+	full        int      // full batches in a row
 }
 
 func (s *Server) serveUDP(c *net.UDPConn) {
@@ -104,24 +130,53 @@ func (w *udpWorker) run() {
 		for i := range w.got {
 			w.answer(i, now)
 		}
-		for w.sent = 0; w.sent < w.ready; {
-			if err := w.raw.Write(send); err != nil {
-				return
-			}
-			if w.errno != 0 {
-				w.sent++ // this one can't be sent: a lost answer is asked for again
-			}
+		if w.flush(send) != nil {
+			return
 		}
 		if w.ready > 0 {
 			w.s.h.stat.took(time.Since(now), w.ready)
 		}
+		if w.got == batch {
+			w.full++
+		} else {
+			w.full = 0
+		}
+		if w.wait == 0 || w.full%signBusy != 0 {
+			continue
+		}
+		n := 1
+		if w.full == 0 {
+			n = min(signIdle, w.wait)
+		}
+		w.ready = 0
+		for range n {
+			w.signNext()
+		}
+		if w.flush(send) != nil {
+			return
+		}
 	}
 }
 
+// flush sends the messages that are ready.
+func (w *udpWorker) flush(send func(uintptr) bool) error {
+	for w.sent = 0; w.sent < w.ready; {
+		if err := w.raw.Write(send); err != nil {
+			return err
+		}
+		if w.errno != 0 {
+			w.sent++ // this one can't be sent: a lost answer is asked for again
+		}
+	}
+	return nil
+}
+
+// receive reads a batch. With queries waiting it does not wait for packets.
 func (w *udpWorker) receive(fd uintptr) bool {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&w.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
 	if errno == unix.EAGAIN || errno == unix.EINTR {
-		return false
+		w.got, w.errno = 0, 0
+		return w.wait > 0
 	}
 	w.got, w.errno = int(n), errno
 	return true
@@ -152,7 +207,7 @@ func (w *udpWorker) answer(i int, now time.Time) {
 	}
 	msg, ok := w.s.h.respond(w.messages[w.ready][:0], packet, client, &w.q, now, atOnce)
 	if !ok {
-		if w.s.later(w.pending(i, packet, client)) {
+		if w.later(i, packet, client, now) {
 			return
 		}
 		msg = w.s.h.appendTruncated(w.messages[w.ready][:0], &w.q)
@@ -160,38 +215,62 @@ func (w *udpWorker) answer(i int, now time.Time) {
 	if len(msg) == 0 {
 		return
 	}
+	var control []byte
+	if w.wild && in.hdr.Flags&unix.MSG_CTRUNC == 0 {
+		control = w.controls[i][:in.hdr.Controllen]
+		clearInterface(control)
+	}
+	w.put(msg, &w.names[i], in.hdr.Namelen, control)
+}
+
+// put makes a message the next to be sent.
+func (w *udpWorker) put(msg []byte, name *[nameSpace]byte, nameLen uint32, control []byte) {
 	w.messages[w.ready] = msg
 	out := &w.out[w.ready]
 	w.outVec[w.ready].Base = &msg[0]
 	w.outVec[w.ready].SetLen(len(msg))
-	out.hdr.Name, out.hdr.Namelen = in.hdr.Name, in.hdr.Namelen
+	out.hdr.Name, out.hdr.Namelen = &name[0], nameLen
 	out.hdr.Control = nil
-	out.hdr.SetControllen(0)
-	if w.wild && in.hdr.Flags&unix.MSG_CTRUNC == 0 && in.hdr.Controllen > 0 {
-		clearInterface(w.controls[i][:in.hdr.Controllen])
-		out.hdr.Control = in.hdr.Control
-		out.hdr.SetControllen(int(in.hdr.Controllen))
+	out.hdr.SetControllen(len(control))
+	if len(control) > 0 {
+		out.hdr.Control = &control[0]
 	}
 	w.ready++
 }
 
-// pending copies what is needed to answer packet i later.
-func (w *udpWorker) pending(i int, packet []byte, client Client) pending {
-	conn := w.conn
-	var control []byte
-	if w.wild {
-		control = append(control, w.controls[i][:w.in[i].hdr.Controllen]...)
-		clearInterface(control)
+// later puts packet i into the queue, and reports false when it is full.
+func (w *udpWorker) later(i int, packet []byte, client Client, now time.Time) bool {
+	if w.wait == waitSlots || len(packet) > waitPacket {
+		w.s.h.stat.overload.Add(1)
+		return false
 	}
-	addr := client.Addr
-	if conn.LocalAddr().(*net.UDPAddr).IP.To4() == nil {
-		addr = netip.AddrPortFrom(netip.AddrFrom16(addr.Addr().As16()), addr.Port())
+	if w.queue == nil {
+		w.queue = make([]waiter, waitSlots)
 	}
-	return pending{packet: append([]byte(nil), packet...), client: client, send: func(b []byte) {
-		if len(b) > 0 {
-			_, _, _ = conn.WriteMsgUDPAddrPort(b, control, addr)
-		}
-	}}
+	x := &w.queue[(w.first+w.wait)%waitSlots]
+	w.wait++
+	in := &w.in[i]
+	x.n, x.client, x.since = copy(x.packet[:], packet), client, now
+	x.name, x.nameLen = w.names[i], in.hdr.Namelen
+	x.ctlLen = 0
+	if w.wild && in.hdr.Flags&unix.MSG_CTRUNC == 0 {
+		x.ctlLen = copy(x.control[:], w.controls[i][:in.hdr.Controllen])
+		clearInterface(x.control[:x.ctlLen])
+	}
+	return true
+}
+
+// signNext answers the oldest query in the queue.
+func (w *udpWorker) signNext() {
+	x := &w.queue[w.first]
+	w.first = (w.first + 1) % waitSlots
+	w.wait--
+	now := w.s.h.now()
+	msg, _ := w.s.h.respond(w.messages[w.ready][:0], x.packet[:x.n], x.client, &w.q, now, queued)
+	if len(msg) > 0 {
+		w.put(msg, &x.name, x.nameLen, x.control[:x.ctlLen])
+		w.s.h.stat.took(time.Since(x.since), 1)
+	}
 }
 
 // parseSockaddr reads a struct sockaddr_in or sockaddr_in6.
