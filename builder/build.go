@@ -30,8 +30,10 @@ type build struct {
 	tc     toolchain.Toolchain
 	target toolchain.Target
 	std    *stdCache
-	dir    string // of this build, deleted afterwards
+	deps   *stdCache // compiled dependencies; nil: not shared
+	dir    string    // of this build, deleted afterwards
 	steps  []Step
+	clean  func()
 }
 
 // A built is the outcome of a good build.
@@ -68,10 +70,12 @@ func (b *build) run(ctx context.Context) (built, error) {
 	if err := b.step("toolchain", func() error { return b.getToolchain(ctx) }); err != nil {
 		return built{}, failureOf(err)
 	}
+	b.clean = b.removeFolders
 	if err := b.prepare(); err != nil {
+		b.clean()
 		return built{}, failureOf(err)
 	}
-	defer b.clean()
+	defer func() { b.clean() }()
 	var std []string
 	err := b.step("fetch", func() (err error) { std, err = b.fetch(ctx); return err })
 	if err != nil {
@@ -91,8 +95,34 @@ func (b *build) run(ctx context.Context) (built, error) {
 		return built{}, failureOf(err)
 	}
 	res.toolchain, res.steps = b.tc.Sum, b.steps
+	if b.deps != nil {
+		// Nobody waits for that.
+		c := *b
+		b.clean = func() {}
+		b.s.background.Go(func() {
+			defer c.removeFolders()
+			c.share()
+		})
+	}
 	return res, nil
 }
+
+// share gives other builds what this one compiled.
+func (b *build) share() {
+	if size, count := b.deps.sizeAndCount(); size > int64(b.s.cfg.Share)<<20 || count > maxSharedFiles {
+		return // until the next start empties it
+	}
+	files, err := shareable(filepath.Join(b.dir, "cache"))
+	if err == nil && len(files) > 0 {
+		err = b.deps.adopt(filepath.Join(b.dir, "cache"), files)
+	}
+	if err != nil {
+		b.s.logger.Warn("sharing compiled packages", "spec", b.spec.String(), "err", err)
+	}
+}
+
+// maxSharedFiles bounds the links that each build has to make.
+const maxSharedFiles = 40_000
 
 // check asks for what can be known without downloading the module.
 func (b *build) check(ctx context.Context) error {
@@ -137,6 +167,11 @@ func (b *build) prepare() error {
 	if err := b.s.sb.Own(b.std.dir); err != nil {
 		return err
 	}
+	if b.s.deps != nil {
+		if b.deps, err = b.s.deps.get(b.tc, b.target, "/goroot"); err != nil {
+			return err
+		}
+	}
 	if b.dir, err = os.MkdirTemp(b.s.workDir, "build-"); err != nil {
 		return err
 	}
@@ -174,10 +209,31 @@ func (b *build) link() error {
 	if err := b.std.layer(filepath.Join(b.dir, "cache"), b.s.sb.Path(std)); err != nil {
 		return err
 	}
+	if b.deps != nil {
+		if err := b.deps.layer(filepath.Join(b.dir, "cache"), depsTarget); err != nil {
+			return err
+		}
+	}
 	return b.s.sb.Own(b.dir)
 }
 
-func (b *build) clean() {
+// depsTarget is where commands find compiled dependencies.
+const depsTarget = "/deps"
+
+// baseMounts are what every command of a build sees, read-only but for its own folder.
+func (b *build) baseMounts() []sandbox.Mount {
+	goroot, mod, _, std, work, _ := b.mounts()
+	m := []sandbox.Mount{goroot, mod, std, work}
+	if b.deps != nil {
+		m = append(m, sandbox.Mount{Source: b.deps.dir, Target: depsTarget})
+	}
+	return m
+}
+
+func (b *build) removeFolders() {
+	if b.dir == "" {
+		return
+	}
 	for _, dir := range []string{b.dir, b.dir + ".proxy"} {
 		if err := removeAll(dir); err != nil {
 			b.s.logger.Warn("removing a build's folder", "err", err)
@@ -238,15 +294,19 @@ func exe() string {
 func (b *build) fetch(ctx context.Context) ([]string, error) {
 	b.live("Fetching the module and its dependencies.")
 	p := b.s.sb.Path
-	goroot, mod, gopath, std, work, _ := b.mounts()
-	mod.Write, gopath.Write = true, true
+	_, mod, gopath, _, work, _ := b.mounts()
+	gopath.Write = true
+	mounts := append(b.baseMounts(), gopath)
+	for i := range mounts {
+		mounts[i].Write = mounts[i].Write || mounts[i].Target == mod.Target
+	}
 	pl := &plan{live: b.live}
 	out := &lines{emit: pl.line}
 	env := append(b.env(), "GOPROXY="+b.s.goProxy, "GOSUMDB="+b.s.goSumDB, "GOPATH="+p(gopath), "GOFLAGS=-modcacherw")
 	env = append(env, b.s.netEnv...)
 	err := b.runGo(ctx, sandbox.Job{
 		Args: b.install("-n"), Env: env, Dir: p(work),
-		Mounts:  append([]sandbox.Mount{goroot, mod, gopath, std, work}, b.s.netMounts...),
+		Mounts:  append(mounts, b.s.netMounts...),
 		Network: true,
 		Limits:  b.s.limits(b.s.cfg.FetchTimeout.D(), b.large),
 		Output:  out,
@@ -311,7 +371,7 @@ func (b *build) fillStd(ctx context.Context, pkgs []string) error {
 func (b *build) compile(ctx context.Context) error {
 	b.live("Compiling.")
 	p := b.s.sb.Path
-	goroot, mod, _, std, work, proxy := b.mounts()
+	_, _, _, _, work, proxy := b.mounts()
 	var said strings.Builder
 	out := &lines{emit: func(l string) {
 		if said.Len() < maxOutput {
@@ -320,10 +380,14 @@ func (b *build) compile(ctx context.Context) error {
 			b.live(l)
 		}
 	}}
+	var extra []string
+	if tool := b.s.sb.Tool(); b.deps != nil {
+		extra = append(extra, "-toolexec="+tool)
+	}
 	err := b.runGo(ctx, sandbox.Job{
-		Args: b.install(),
+		Args: b.install(extra...),
 		Env:  append(b.env(), "GOPATH="+p(work)+"/gopath", "GOPROXY=file://"+p(proxy), "GOSUMDB=off", "GOFLAGS="),
-		Dir:  p(work), Mounts: []sandbox.Mount{goroot, mod, std, work, proxy},
+		Dir:  p(work), Mounts: append(b.baseMounts(), proxy),
 		Limits: b.s.limits(b.s.cfg.CompileTimeout.D(), b.large), Output: out,
 	})
 	out.flush()

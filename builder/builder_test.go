@@ -253,6 +253,12 @@ func TestBytes(t *testing.T) {
 					t.Errorf("result %+v, %v", res, err)
 				}
 			}
+			// What was compiled of dependencies is shared only when each compiler is confined.
+			ts.background.Wait()
+			shared, err := filepath.Glob(filepath.Join(ts.dir, "deps", "*", "*", "*-d"))
+			if err != nil || (len(shared) > 0) != confined {
+				t.Errorf("%d shared files, %v", len(shared), err)
+			}
 		})
 	}
 }

@@ -19,6 +19,7 @@ type Config struct {
 	Memory         int             `toml:"memory" comment:"Most memory of one build, in MiB. 0: four fifths of the machine's. Builds that run at the same time share\nthat; one that needs more than its share is tried again alone."`
 	Processes      int             `toml:"processes" comment:"Processes and threads of one build."`
 	MaxWork        int             `toml:"max_work" comment:"Disk space of one build while it runs, in MiB."`
+	Share          int             `toml:"share" comment:"Space for compiled dependencies that builds share, for each Go version and target, in MiB; above it, they\nare thrown away at the next start. Needs Landlock, which confines each compiler process. 0: nothing is shared."`
 	MaxBinary      int             `toml:"max_binary" comment:"Largest binary that is kept, in MiB."`
 	DiskFree       int             `toml:"disk_free" comment:"No build starts when less disk space than this is free, in MiB."`
 	Quota          int             `toml:"quota" comment:"Space for binaries, in MiB. The least recently used ones are removed; asking for one builds it again,\nwith the sum that is in the log. 0: no limit."`
@@ -55,6 +56,7 @@ func DefaultConfig() Config {
 		CompileTimeout: config.Duration(30 * time.Minute),
 		Processes:      1000,
 		MaxWork:        4096,
+		Share:          2048,
 		MaxBinary:      1024,
 		DiskFree:       2048,
 		Limit:          LimitConfig{Recent: 60, Old: 20},

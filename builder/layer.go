@@ -107,11 +107,26 @@ func (c *stdCache) fill(compile func(dir string) error) error {
 
 const dirtySuffix = ".dirty"
 
-// cleanStd removes caches that were being filled when the server stopped.
-func cleanStd(dir string) error {
-	marks, err := filepath.Glob(filepath.Join(dir, "*"+dirtySuffix))
+// clean removes caches that were being filled when the server stopped, and
+// those larger than max bytes (0: no limit).
+func (c *stdCaches) clean(max int64) error {
+	marks, err := filepath.Glob(filepath.Join(c.dir, "*"+dirtySuffix))
 	if err != nil {
 		return err
+	}
+	if max > 0 {
+		dirs, err := filepath.Glob(filepath.Join(c.dir, "*"))
+		if err != nil {
+			return err
+		}
+		for _, dir := range dirs {
+			sc := &stdCache{dir: dir}
+			if size, count := sc.sizeAndCount(); size > max || count > maxSharedFiles {
+				if err := os.RemoveAll(dir); err != nil {
+					return fmt.Errorf("removing a full cache: %w", err)
+				}
+			}
+		}
 	}
 	for _, mark := range marks {
 		if err := os.RemoveAll(mark[:len(mark)-len(dirtySuffix)]); err != nil {

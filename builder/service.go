@@ -19,6 +19,7 @@
 //	mismatches/  results that another builder had otherwise, one file each
 //	sumdb/       this program's state of the checksum database
 //	std/         compiled standard libraries, from verified source only
+//	deps/        compiled dependencies, each checked against its key; see share.go
 //	work/        one folder for each running build, removed afterwards
 //
 // A crash at any instant loses nothing that was answered: a binary is stored
@@ -77,6 +78,8 @@ type Service struct {
 	results    results
 	queue      *queue
 	std        *stdCaches
+	deps       *stdCaches // nil: compiled dependencies are not shared
+	background sync.WaitGroup
 	pages      Pages
 	commands   *commandLists
 	logHandler http.Handler
@@ -147,8 +150,14 @@ func New(o Options) (_ *Service, err error) {
 	if err := removeAll(s.workDir); err != nil {
 		return nil, fmt.Errorf("removing left-over builds: %w", err)
 	}
-	if err := cleanStd(s.std.dir); err != nil {
+	if err := s.std.clean(0); err != nil {
 		return nil, err
+	}
+	if s.cfg.Share > 0 && s.sb.Tool() != "" {
+		s.deps = &stdCaches{dir: filepath.Join(o.Dir, "deps"), all: map[string]*stdCache{}}
+		if err := s.deps.clean(int64(s.cfg.Share) << 20); err != nil {
+			return nil, err
+		}
 	}
 	for _, dir := range []string{s.modCache, s.goPath, s.workDir, s.std.dir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -278,6 +287,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.queue.close()
 	time.AfterFunc(s.cfg.Drain.D(), func() { stop(errClosing) })
 	wg.Wait()
+	s.background.Wait()
 	return nil
 }
 
@@ -374,7 +384,7 @@ func (s *Service) finish(j *job, res Result, keep bool) {
 		}
 		if res.State == StateSuccess {
 			// The form that most clients download.
-			go s.afterStore(res.SHA256)
+			s.background.Go(func() { s.afterStore(res.SHA256) })
 		}
 	}
 	s.mu.Lock()

@@ -22,6 +22,9 @@ func (Direct) Missing() []string { return []string{Bubblewrap, Cgroup, Landlock}
 // Own does nothing: commands run as the server's user.
 func (Direct) Own(string) error { return nil }
 
+// Tool returns "".
+func (Direct) Tool() string { return "" }
+
 // Probe does nothing: there is nothing that should hold.
 func (Direct) Probe(context.Context, string) error { return nil }
 

@@ -74,7 +74,7 @@ func inner(args []string) error {
 		return fmt.Errorf("offering this process to the kernel when memory runs out: %w", err)
 	}
 	if setup.Landlock {
-		if err := restrict(setup); err != nil {
+		if err := restrict(setup, append([]string{tmpDir}, setup.Writable...)); err != nil {
 			return err
 		}
 	}
@@ -121,7 +121,7 @@ const (
 
 // restrict puts a second wall behind the mount namespace: files may be changed
 // below the writable folders only, and no device, pipe or socket can be made.
-func restrict(setup innerSetup) error {
+func restrict(setup innerSetup, writable []string) error {
 	abi := landlockVersion()
 	handled, write := uint64(fsRead|fsWrite|fsSpecial), uint64(fsRead|fsWrite)
 	if abi >= 2 {
@@ -162,7 +162,7 @@ func restrict(setup innerSetup) error {
 	if err := allow("/dev/null", fsFile); err != nil {
 		return err
 	}
-	for _, dir := range append([]string{tmpDir}, setup.Writable...) {
+	for _, dir := range writable {
 		if err := allow(dir, write); err != nil {
 			return err
 		}

@@ -61,6 +61,9 @@ type Sandbox interface {
 	// Probe attacks the sandbox and returns an error when it does not hold. dir
 	// is a folder below which builds run.
 	Probe(ctx context.Context, dir string) error
+	// Tool returns the value for -toolexec that confines each tool of the go
+	// command to its package's own folder, "" when that can't be done.
+	Tool() string
 	// Missing names the mechanisms that are not in force; empty for a full sandbox.
 	Missing() []string
 }
