@@ -44,19 +44,18 @@ type UpdatesConfig struct {
 
 // ProcessConfig is the table [process].
 type ProcessConfig struct {
-	User       string            `toml:"user" comment:"User to run the service as, by name or number. Empty: upkeep's own."`
-	Groups     []string          `toml:"groups" comment:"Its groups, the first one being the primary; empty: the user's."`
-	AmbientCap []string          `toml:"ambient_capabilities" comment:"Linux capabilities that it keeps as that user, for example [\"net_bind_service\"]."`
-	Dir        string            `toml:"dir" comment:"Working directory. Empty: upkeep's own."`
-	Env        []string          `toml:"env" comment:"Environment variables to set, NAME=value."`
-	ClearEnv   bool              `toml:"clear_env" comment:"Don't pass on upkeep's own environment, except PATH, HOME, LANG, LC_* and TZ."`
-	Limits     map[string]uint64 `toml:"limits" comment:"Resource limits, for example { nofile = 65536, core = 0 }."`
-	StopSignal string            `toml:"stop_signal" comment:"Signal that asks the service to end."`
-	Reload     string            `toml:"reload_signal" comment:"Signal that the service gets when upkeep is told to read its configuration again\n(SIGHUP), for example \"HUP\". Empty: none, since a service that does not know it ends."`
-	Grace      config.Duration   `toml:"grace" comment:"Time to end before its process group is killed."`
-	Output     string            `toml:"output" comment:"\"keep\": the output passes through upkeep, which keeps the last lines for the page;\n\"inherit\": the service writes to upkeep's own output."`
-	Restart    string            `toml:"restart" comment:"When the service ends by itself: \"exit\" (upkeep exits with the same status, for\nsystemd to restart) or \"always\" (upkeep restarts it with growing delay)."`
-	Handover   string            `toml:"handover" comment:"How a new version takes over: \"restart\"."`
+	User       string          `toml:"user" comment:"User to run the service as, by name or number. Empty: upkeep's own."`
+	Groups     []string        `toml:"groups" comment:"Its groups, the first one being the primary; empty: the user's."`
+	AmbientCap []string        `toml:"ambient_capabilities" comment:"Linux capabilities that it keeps as that user, for example [\"net_bind_service\"]."`
+	Dir        string          `toml:"dir" comment:"Working directory. Empty: upkeep's own."`
+	Env        []string        `toml:"env" comment:"Environment variables to set, NAME=value."`
+	ClearEnv   bool            `toml:"clear_env" comment:"Don't pass on upkeep's own environment, except PATH, HOME, LANG, LC_* and TZ."`
+	StopSignal string          `toml:"stop_signal" comment:"Signal that asks the service to end."`
+	Reload     string          `toml:"reload_signal" comment:"Signal that the service gets when upkeep is told to read its configuration again\n(SIGHUP), for example \"HUP\". Empty: none, since a service that does not know it ends."`
+	Grace      config.Duration `toml:"grace" comment:"Time to end before its process group is killed."`
+	Output     string          `toml:"output" comment:"\"keep\": the output passes through upkeep, which keeps the last lines for the page;\n\"inherit\": the service writes to upkeep's own output."`
+	Restart    string          `toml:"restart" comment:"When the service ends by itself: \"exit\" (upkeep exits with the same status, for\nsystemd to restart) or \"always\" (upkeep restarts it with growing delay)."`
+	Handover   string          `toml:"handover" comment:"How a new version takes over: \"restart\"."`
 }
 
 // HealthConfig is the table [health].
@@ -66,7 +65,6 @@ type HealthConfig struct {
 	Body      string          `toml:"body" comment:"Text that the answer has to contain (in its first 64 kB); empty: any."`
 	TCP       string          `toml:"tcp" comment:"Address that has to accept connections, host:port, instead of or beside url."`
 	Command   []string        `toml:"command" comment:"Command that has to exit with 0, instead of or beside the others."`
-	Ready     bool            `toml:"ready" comment:"Wait for READY=1 on the notify socket (NOTIFY_SOCKET) before anything else."`
 	Timeout   config.Duration `toml:"timeout" comment:"For one check."`
 	Interval  config.Duration `toml:"interval" comment:"Between checks during probation."`
 	Successes int             `toml:"successes" comment:"Good checks needed in a row at the end of probation."`

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"os"
 	"time"
 
 	"example.org/upkeep/supervisor/policy"
@@ -63,6 +64,7 @@ type update struct {
 	Running   time.Time `json:"running,omitzero"`   // the new process
 	StepFrom  time.Time `json:"step_from,omitzero"` //
 	Deadline  time.Time `json:"-"`
+	open      *os.File  // the new binary as it was verified
 	refused   bool
 	unwritten bool   // it is good, and the journal can't be told
 	StepsDone []Step `json:"steps,omitempty"`

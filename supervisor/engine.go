@@ -139,7 +139,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		e.stateErr = err
 	}
 	e.lock = lock
-	e.metrics = newMetrics(deps.Metrics, deps.Kinds)
+	e.metrics = newMetrics(deps.Metrics, append(deps.Kinds[:len(deps.Kinds):len(deps.Kinds)], kindChanged))
 	e.useConfig(cfg)
 	return e, nil
 }
@@ -378,6 +378,10 @@ func (e *Engine) event(ev event, reason string) {
 	switch to {
 	case StateIdle:
 		e.leave(u, from, ev)
+		if u.open != nil {
+			u.open.Close()
+			u.open = nil
+		}
 	case StateCommitted:
 		e.commit(u)
 	case StateRolledBack:

@@ -1,3 +1,5 @@
+//go:build unix
+
 package supervisor
 
 import (
@@ -33,6 +35,7 @@ func TestFaults(t *testing.T) {
 		{"state folder can't be written", testReadOnly},
 		{"new version misbehaves", testBadVersion},
 		{"new binary can't be executed", testNotExecutable},
+		{"binary exchanged after verification", testExchanged},
 		{"service leaves something behind", testLeftovers},
 		{"stop in each state", testStopInEachState},
 		{"builder down, then up", testBuilderDown},
@@ -88,6 +91,31 @@ func testNotExecutable(t *testing.T) {
 				t.Errorf("result %+v, skips %+v", s.LastResult, s.Skips)
 			}
 		})
+	}
+}
+
+// What was verified is what is executed, even when its name leads elsewhere by then.
+func testExchanged(t *testing.T) {
+	needLinux(t)
+	t.Parallel()
+	b := newBench(t, "")
+	b.start()
+	b.until("first start", func(s Status, v string) bool { return v == "v1.0.0" })
+	b.engine.deps.Runner = &sabotage{b.engine.deps.Runner, func(file string) {
+		if strings.Contains(file, "v1.0.1") {
+			if err := errors.Join(os.Remove(file), os.WriteFile(file, []byte("#!/bin/sh\nsleep 1000\n"), 0o755)); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	b.publish("v1.0.1")
+	s := b.until("update", func(s Status, v string) bool { return v != "" && s.LastResult != nil && s.Update == nil })
+	if s.LastResult.Result != ResultInstalled || b.serves() != "v1.0.1" {
+		t.Errorf("%s serves, result %+v", b.serves(), s.LastResult)
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", s.Service.Pid))
+	if err != nil || strings.TrimSpace(string(name)) != "hello" {
+		t.Errorf("the process is called %q, %v; want the service's name", name, err)
 	}
 }
 

@@ -179,8 +179,28 @@ const notNow = 75 // EX_TEMPFAIL
 
 var errNotNow = errors.New("the before_update hook said not now")
 
-// before runs the hook that can still prevent the update.
+// before runs the hook that can still prevent the update, and then opens the
+// binary that is going to be started and verifies what it has opened: from here
+// on the file's name isn't looked up any more.
 func (e *Engine) before(ctx context.Context, u update) outcome {
+	if out := e.askHook(ctx, u); out.event != evDone {
+		return out
+	}
+	f, err := os.Open(u.ToFile)
+	if err != nil {
+		return outcome{event: evFail, err: err}
+	}
+	if err := install.CheckOpen(f, u.ToSum); err != nil {
+		f.Close()
+		return outcome{event: evFail, err: &VerificationError{kindChanged, err}}
+	}
+	return outcome{event: evDone, apply: func(n *update) { n.open = f }}
+}
+
+// kindChanged is the kind of verification failures of files on this machine.
+const kindChanged = "binary_changed"
+
+func (e *Engine) askHook(ctx context.Context, u update) outcome {
 	argv := e.conf().Hooks.Before
 	if len(argv) == 0 || e.deps.Commands == nil {
 		return outcome{event: evDone}
@@ -246,7 +266,9 @@ func (e *Engine) stopOld(proc process.Process) outcome {
 }
 
 func (e *Engine) startNew(u update) outcome {
-	proc, err := e.deps.Runner.Start(e.processSpec(u.ToFile))
+	spec := e.processSpec(u.ToFile)
+	spec.Open = u.open
+	proc, err := e.deps.Runner.Start(spec)
 	if err != nil {
 		return outcome{event: evFail, reason: err.Error(), apply: blame}
 	}

@@ -150,6 +150,18 @@ func Check(file, sum string) error {
 	return nil
 }
 
+// CheckOpen is Check of an open file.
+func CheckOpen(f *os.File, sum string) error {
+	d := spec.NewDigest()
+	if _, err := io.Copy(d, f); err != nil {
+		return fmt.Errorf("reading a binary: %w", err)
+	}
+	if d.Sum() != sum {
+		return fmt.Errorf("%s was changed on this machine after it was downloaded: its sum is %s and not %s", f.Name(), d.Sum(), sum)
+	}
+	return nil
+}
+
 // Sum returns a file's sum, in the form of the build log, and its size.
 func Sum(file string) (sum string, size int64, err error) {
 	f, err := os.Open(file)

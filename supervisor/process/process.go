@@ -8,7 +8,8 @@
 // kept with one.
 //
 // Files: in the state folder, `process` names the running process by id, start
-// time and boot, and the mark that is in its environment.
+// time and boot, and the mark that is in its environment; `exec` holds a symlink
+// by which an open file is executed (Linux).
 package process
 
 import (
@@ -22,6 +23,7 @@ import (
 // A Spec says what to run and how.
 type Spec struct {
 	File   string   // to execute
+	Open   *os.File // the same, opened and verified: executed itself where that is possible; nil = by name
 	Name   string   // argv[0]
 	Args   []string // from argv[1] on
 	Env    []string

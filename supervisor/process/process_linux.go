@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -162,4 +163,42 @@ func (r *OS) reapNow() {
 	for _, pid := range ended {
 		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 	}
+}
+
+// executable returns a name that leads to the open file, whatever happens to
+// its name in the meantime: a symlink to the descriptor, which the child has
+// too until its exec. The symlink's own name becomes the process's short name.
+func (r *OS) executable(s Spec) string {
+	if s.Open == nil {
+		return s.File
+	}
+	dir := filepath.Join(r.dir, "exec")
+	mode := os.FileMode(0o700)
+	if s.Cred != nil {
+		// The service's user has to get there. What is in the folders stays unreadable.
+		mode = 0o711
+		if os.Chmod(r.dir, mode) != nil {
+			return s.File
+		}
+	}
+	if os.MkdirAll(dir, mode) != nil || os.Chmod(dir, mode) != nil {
+		return s.File
+	}
+	link := filepath.Join(dir, filepath.Base(s.Name))
+	_ = os.Remove(link) // from the start before
+	if os.Symlink(fmt.Sprintf("/proc/self/fd/%d", s.Open.Fd()), link) != nil {
+		return s.File
+	}
+	return link
+}
+
+// executes reports whether a process runs the open file. A process that has
+// ended already is taken for one that did.
+func executes(pid int, file *os.File) bool {
+	want, err := file.Stat()
+	if err != nil {
+		return true
+	}
+	got, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
+	return err != nil || os.SameFile(want, got)
 }

@@ -4,6 +4,7 @@ package process
 
 import (
 	"errors"
+	"os"
 	"syscall"
 )
 
@@ -31,3 +32,7 @@ func (r *OS) reap() {}
 func (r *OS) reapNow() {}
 
 var errUnknown = errors.New("not known on this system")
+
+func (r *OS) executable(s Spec) string { return s.File }
+
+func executes(int, *os.File) bool { return true }

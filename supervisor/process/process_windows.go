@@ -35,3 +35,7 @@ func (r *OS) reap() {}
 func (r *OS) reapNow() {}
 
 func startTime(int) (uint64, error) { return 0, errors.New("not known on this system") }
+
+func (r *OS) executable(s Spec) string { return s.File }
+
+func executes(int, *os.File) bool { return true }

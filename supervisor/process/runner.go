@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -77,9 +78,15 @@ func (r *OS) Start(s Spec) (Process, error) {
 	}
 	p := &osProcess{runner: r, spec: s, done: make(chan struct{})}
 	argv := append([]string{s.Name}, s.Args...)
+	file := r.executable(s)
 	for try := 0; ; try++ {
 		p.started = time.Now()
-		p.proc, err = os.StartProcess(s.File, argv, attr)
+		p.proc, err = os.StartProcess(file, argv, attr)
+		if file != s.File && (errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)) {
+			// The service's user can't enter the state folder, or there is no /proc.
+			file = s.File
+			continue
+		}
 		// A file that was just written can still be held open for writing by a
 		// child of ours between its fork and its exec.
 		if !errors.Is(err, syscall.ETXTBSY) || try == 20 {
@@ -91,6 +98,11 @@ func (r *OS) Start(s Spec) (Process, error) {
 		return nil, fmt.Errorf("starting the service: %w", err)
 	}
 	p.pid = p.proc.Pid
+	if s.Open != nil && !executes(p.pid, s.Open) {
+		_ = p.proc.Kill()
+		_, _ = p.proc.Wait() // it is gone either way
+		return nil, fmt.Errorf("starting the service: %s was exchanged after it had been verified", s.File)
+	}
 	ours.pids[p.pid] = true
 	if err := r.write(describe(p.pid, r.mark)); err != nil {
 		r.log.Error("the service's process can't be recorded; if upkeep is killed, the service has to be ended by hand", "err", err)
