@@ -26,6 +26,7 @@ type Config struct {
 	Tries          int             `toml:"tries" comment:"How often a build is tried that fails for a reason that may pass."`
 	Backoff        config.Duration `toml:"backoff" comment:"Time before the second try; it grows fourfold with each."`
 	Abandon        config.Duration `toml:"abandon" comment:"A build that nobody has waited for during this time is cancelled."`
+	Unused         config.Duration `toml:"unused" comment:"Go toolchains that were not used for this long are removed, but for the newest. 0: never."`
 	Limit          LimitConfig     `toml:"limit" comment:"What one client network (IPv4 /24, IPv6 /48) may start. Loopback has no limit."`
 	Allow          []string        `toml:"allow" comment:"Modules that are built, as patterns of path prefixes (\"github.com/mjl-\", \"example.org/*\"). Empty: all."`
 	Deny           []string        `toml:"deny" comment:"Modules that are not built, as patterns of path prefixes."`
@@ -59,6 +60,7 @@ func DefaultConfig() Config {
 		Share:          2048,
 		MaxBinary:      1024,
 		DiskFree:       2048,
+		Unused:         config.Duration(30 * 24 * time.Hour),
 		Limit:          LimitConfig{Recent: 60, Old: 20},
 		Allow:          []string{},
 		Deny:           []string{},

@@ -250,6 +250,7 @@ func (s *Service) Run(ctx context.Context) error {
 	janitor := time.NewTicker(max(s.cfg.Abandon.D()/4, 50*time.Millisecond))
 	defer janitor.Stop()
 	idle := make(chan struct{}, 1) // a build ended
+	var trimmed time.Time
 	for ctx.Err() == nil {
 		for {
 			j, wait := s.queue.next(fits)
@@ -279,6 +280,12 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-idle:
 		case <-timer.C:
 		case now := <-janitor.C:
+			if running.Load() == 0 && now.Sub(trimmed) > time.Hour && s.cfg.Unused > 0 {
+				trimmed = now
+				if err := s.toolchains.Trim(s.cfg.Unused.D(), now); err != nil {
+					s.logger.Error("removing toolchains", "err", err)
+				}
+			}
 			for _, j := range s.queue.abandoned(now.Add(-s.cfg.Abandon.D())) {
 				s.finish(j, Result{Spec: j.spec, State: StateTempFailed, Error: "Nobody waited for the build any more."}, false)
 			}

@@ -104,7 +104,7 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("the sandbox lacks %s: %s; %s, or accept the loss", e.Mechanism, e.Reason, e.Install)
+	return fmt.Sprintf("builds can't be confined here, %s is missing: %s; %s", e.Mechanism, e.Reason, e.Install)
 }
 
 // Config of a sandbox.

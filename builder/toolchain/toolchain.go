@@ -371,6 +371,38 @@ func notFound(err error) bool {
 	return errors.Is(err, goproxy.ErrNotFound) || errors.Is(err, tlog.ErrNotFound)
 }
 
+// Trim removes toolchains that were not used for a time; the newest stays. The
+// caller knows that no build runs.
+func (s *Store) Trim(unused time.Duration, now time.Time) error {
+	list := s.Installed()
+	newest := ""
+	for _, tc := range list {
+		if newest == "" || version.Compare(tc.Version, newest) > 0 {
+			newest = tc.Version
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, tc := range list {
+		used, ok := s.used[tc.Version]
+		if !ok {
+			// Not since the start.
+			s.used[tc.Version] = now
+			continue
+		}
+		if tc.Local() || tc.Version == newest || now.Sub(used) < unused {
+			continue
+		}
+		// First what names it: a folder without is removed at the next start.
+		delete(s.installs, tc.Version)
+		if err := errors.Join(os.Remove(filepath.Join(s.dir, tc.Version+".json")), os.RemoveAll(tc.Root)); err != nil {
+			return fmt.Errorf("removing %s, which is not used: %w", tc.Version, err)
+		}
+		s.logger.Info("removed a Go toolchain that is not used", "version", tc.Version)
+	}
+	return nil
+}
+
 // Installed returns the toolchains at hand, local ones first.
 func (s *Store) Installed() []Toolchain {
 	var list []Toolchain

@@ -189,8 +189,12 @@ func onlyProxies(list string) string {
 func openSandbox(c Config) (sandbox.Sandbox, error) {
 	sb, err := sandbox.New(sandbox.Config{None: c.Sandbox.None, Without: c.Sandbox.Without, User: c.Sandbox.User})
 	var missing *sandbox.MissingError
-	if errors.As(err, &missing) && missing.Mechanism == sandbox.Bubblewrap {
-		return nil, cli.Hint(err, "Or build without any confinement with -no-sandbox, which every result page will say.")
+	if errors.As(err, &missing) {
+		flag := "-without " + missing.Mechanism
+		if missing.Mechanism == sandbox.Bubblewrap {
+			flag = "-no-sandbox"
+		}
+		return nil, cli.Hint(err, "Or accept the loss with %s, which every result page will say.", flag)
 	}
 	return sb, err
 }

@@ -1,0 +1,229 @@
+package toolchain
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/dirhash"
+
+	"example.org/upkeep/builder/source"
+	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/tlog"
+)
+
+const zosarch = `package platform
+
+var List = []OSArch{{"linux", "amd64"}}
+
+var distInfo = map[OSArch]osArchInfo{
+	{"linux", "amd64"}:   {CgoSupported: true, FirstClass: true},
+	{"js", "wasm"}:       {},
+	{"linux", "sparc64"}: {CgoSupported: true, Broken: true},
+}
+`
+
+func TestParseTargets(t *testing.T) {
+	got, err := parseTargets([]byte(zosarch))
+	if err != nil || len(got) != 2 || !got[Target{"linux", "amd64"}] || !got[Target{"js", "wasm"}] {
+		t.Errorf("%v, %v", got, err)
+	}
+	real_, err := read(runtime.GOROOT())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[Target]bool{{"linux", "amd64"}: true, {"windows", "arm64"}: true, {"linux", "sparc64"}: false, {"beos", "amd64"}: false} {
+		if real_.Targets[target] != want {
+			t.Errorf("%v: %v", target, !want)
+		}
+	}
+	for _, bad := range []string{"", "package platform", "not go"} {
+		if got, err := parseTargets([]byte(bad)); err == nil {
+			t.Errorf("%q: %v", bad, got)
+		}
+	}
+}
+
+func FuzzParseTargets(f *testing.F) {
+	f.Add([]byte(zosarch))
+	f.Fuzz(func(t *testing.T, src []byte) {
+		if targets, err := parseTargets(src); err == nil && len(targets) == 0 {
+			t.Fatal("no targets and no error")
+		}
+	})
+}
+
+func TestVersions(t *testing.T) {
+	host := Target{"linux", "amd64"}
+	list := []string{"v0.0.1-go1.26.9.linux-amd64", "v0.0.1-go1.26.10.linux-amd64", "v0.0.1-go1.27.4.linux-amd64", "v0.0.1-go1.27.4.linux-arm64",
+		"v0.0.1-go1.28rc1.linux-amd64", "v0.0.1-go1.28beta1.linux-amd64", "v0.0.1-go1.20.1.linux-amd64", "v0.0.1-go1.26.linux-amd64", "nonsense", "v0.0.1-go1.27.4.linux-amd64"}
+	got := goVersions(list, host)
+	if want := []string{"go1.28rc1", "go1.28beta1", "go1.27.4", "go1.26.10", "go1.26.9"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	for _, tc := range []struct {
+		versions string
+		want     Line
+	}{
+		{"go1.28rc1 go1.27.4 go1.26.10 go1.26.9", Line{"go1.27.4", "go1.26.10", "go1.28rc1"}},
+		{"go1.27.4 go1.27rc1 go1.27.3", Line{"go1.27.4", "", ""}},
+		{"go1.28beta1 go1.27.4", Line{"go1.27.4", "", ""}},
+		{"", Line{}},
+		{"go1.28rc2 go1.28rc1", Line{"", "", "go1.28rc2"}},
+	} {
+		if got := choose(strings.Fields(tc.versions)); got != tc.want {
+			t.Errorf("%s: %+v, want %+v", tc.versions, got, tc.want)
+		}
+	}
+}
+
+// fixed answers lookups from a map.
+type fixed map[string]string
+
+func (f fixed) Lookup(_ context.Context, key string) (tlog.Record, error) {
+	text, ok := f[key]
+	if !ok {
+		return tlog.Record{}, tlog.ErrNotFound
+	}
+	return tlog.Record{Data: []byte(text)}, nil
+}
+
+// A toolchain is unpacked only when its hash is the recorded one, its programs
+// can run then, and a crash in the middle leaves nothing that is used.
+func TestInstall(t *testing.T) {
+	host := Target{runtime.GOOS, runtime.GOARCH}
+	v := moduleVersion("go1.26.3", host)
+	prefix := ModulePath + "@" + v + "/"
+	make_ := func(goVersion string) []byte {
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		for _, f := range [][2]string{{"VERSION", goVersion + "\ntime x\n"}, {"bin/go", "#!"}, {"pkg/tool/x/compile", "#!"}, {"src/" + targetsFile, zosarch}, {"src/_go.mod", "module std\n"}, {"go.mod", "module golang.org/toolchain\n"}} {
+			w, err := z.Create(prefix + f[0])
+			if err == nil {
+				_, err = io.WriteString(w, f[1])
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	sumOf := func(data []byte) string {
+		file := filepath.Join(t.TempDir(), "zip")
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		sum, err := dirhash.HashZip(file, dirhash.Hash1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	good, lie := make_("go1.26.3"), make_("go1.26.3 ")
+	wrongVersion := make_("go1.26.4")
+	for _, tc := range []struct {
+		name     string
+		served   []byte
+		recorded string
+		ok       bool
+		hash     bool
+	}{
+		{"good", good, sumOf(good), true, false},
+		{"other bytes", lie, sumOf(good), false, true},
+		{"says another version", wrongVersion, sumOf(wrongVersion), false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !strings.HasSuffix(r.URL.Path, v+".zip") {
+					http.NotFound(w, r)
+					return
+				}
+				w.Write(tc.served)
+			}))
+			defer srv.Close()
+			proxy, err := goproxy.New(srv.URL, http.DefaultClient)
+			if err != nil {
+				t.Fatal(err)
+			}
+			db := fixed{ModulePath + "@" + v: fmt.Sprintf("%s %s %s\n%s %s/go.mod h1:x\n", ModulePath, v, tc.recorded, ModulePath, v)}
+			dir := t.TempDir()
+			logger := slog.New(slog.DiscardHandler)
+			s, err := Open(dir, &source.Source{Proxy: proxy, DB: db}, nil, logger)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tc2, err := s.Get(t.Context(), "go1.26.3", nil)
+			var hash *source.HashError
+			if (err == nil) != tc.ok || errors.As(err, &hash) != tc.hash {
+				t.Fatalf("%+v, %v", tc2, err)
+			}
+			if _, err := s.Get(t.Context(), "go1.26.99", nil); !errors.Is(err, ErrUnknown) {
+				t.Errorf("unknown version: %v", err)
+			}
+			entries, err := os.ReadDir(dir)
+			if err != nil || (len(entries) == 2) != tc.ok || !tc.ok && len(entries) != 0 {
+				t.Fatalf("%v, %v", entries, err)
+			}
+			if !tc.ok {
+				return
+			}
+			for name, perm := range map[string]os.FileMode{"bin/go": 0o555, "pkg/tool/x/compile": 0o555, "VERSION": 0o444, "src/go.mod": 0o444} {
+				if fi, err := os.Stat(filepath.Join(tc2.Root, name)); err != nil || fi.Mode().Perm() != perm {
+					t.Errorf("%s: %v, %v", name, fi, err)
+				}
+			}
+			// What a crash leaves is removed at the next start, what is whole is found again.
+			if err := os.Mkdir(filepath.Join(dir, "new-123"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			srv.Close()
+			s, err = Open(dir, &source.Source{Proxy: proxy, DB: fixed{}}, nil, logger)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := s.Get(t.Context(), "go1.26.3", nil)
+			if err != nil || again.Sum != tc.recorded || again.Root != tc2.Root {
+				t.Errorf("after a restart: %+v, %v", again, err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "new-123")); err == nil {
+				t.Error("left-overs of a crash are still there")
+			}
+			// The only one is the newest and stays, however long it is unused.
+			now := time.Now()
+			if err := errors.Join(s.Trim(time.Hour, now), s.Trim(time.Hour, now.Add(2*time.Hour))); err != nil || len(s.Installed()) != 1 {
+				t.Errorf("trimmed: %v, %v", s.Installed(), err)
+			}
+		})
+	}
+}
+
+func TestOffered(t *testing.T) {
+	logger := slog.New(slog.DiscardHandler)
+	s, err := Open(t.TempDir(), nil, []string{runtime.GOROOT()}, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tc, err := s.Get(t.Context(), runtime.Version(), nil)
+	if err != nil || !tc.Local() || len(tc.Targets) < 30 {
+		t.Errorf("%+v, %v", tc, err)
+	}
+	if _, err := Open(t.TempDir(), nil, []string{t.TempDir()}, logger); err == nil {
+		t.Error("an empty folder is a Go")
+	}
+}
