@@ -38,6 +38,7 @@ type fake struct {
 	started []string
 	forgot  []string
 	err     error
+	onStart func()        // called by Watch, may be nil
 	release chan struct{} // Watch ends when it is closed
 }
 
@@ -120,6 +121,9 @@ func (f *fake) Watch(ctx context.Context, sp spec.Spec, client string, emit func
 	f.mu.Lock()
 	f.started = append(f.started, sp.String()+" for "+client)
 	f.mu.Unlock()
+	if f.onStart != nil {
+		f.onStart()
+	}
 	position := 1
 	if err := emit(builder.Event{Kind: "QueuePosition", QueuePosition: &position}); err != nil {
 		return builder.Result{}, err

@@ -81,6 +81,8 @@ type Tab struct {
 	t   testing.TB
 	ctx context.Context
 
+	bypass bool // of the page's policy, for axe
+
 	mu      sync.Mutex
 	console []string // errors and violations
 }
@@ -267,26 +269,64 @@ func (tab *Tab) Text(css string) string {
 	return Eval[string](tab, fmt.Sprintf("(document.querySelector(%s)?.innerText ?? '').trim()", quote(css)))
 }
 
-func quote(s string) string {
+func quote(s any) string {
 	b, err := json.Marshal(s)
 	if err != nil {
-		panic(err) // a string is always JSON
+		panic(err) // strings are always JSON
 	}
 	return string(b)
 }
 
-// Axe reports the violations of axe-core's accessibility rules in the page.
-func (tab *Tab) Axe() []string {
+// Axe reports the violations of axe-core's accessibility rules in the page; of
+// the named rules only, if any are named.
+func (tab *Tab) Axe(rules ...string) []string {
 	tab.t.Helper()
-	// The page's policy allows nobody to add a script; a test may.
-	call(tab, "setting the policy aside", func(ctx context.Context) error {
-		_, err := chromedp.Call(ctx, page.SetBypassCSP, page.SetBypassCSPParams{Enabled: true})
-		return err
-	})
-	tab.do("loading the page again", chromedp.Reload(), chromedp.WaitReady(chromedp.CSS("body")))
+	if !tab.bypass {
+		// The page's policy allows nobody to add a script; a test may.
+		call(tab, "setting the policy aside", func(ctx context.Context) error {
+			_, err := chromedp.Call(ctx, page.SetBypassCSP, page.SetBypassCSPParams{Enabled: true})
+			return err
+		})
+		tab.do("loading the page again", chromedp.Reload(), chromedp.WaitReady(chromedp.CSS("body")))
+		tab.bypass = true
+	}
+	only := ""
+	if len(rules) > 0 {
+		only = fmt.Sprintf(`, runOnly: {type: "rule", values: %s}`, quote(rules))
+	}
 	Eval[any](tab, axe+";null")
-	return Eval[[]string](tab, `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.flatMap(v =>
+	return Eval[[]string](tab, `axe.run(document, {resultTypes: ["violations"]`+only+`}).then(r => r.violations.flatMap(v =>
 		v.nodes.map(n => v.impact + " " + v.id + ": " + v.help + ": " + n.html.slice(0, 200) + " | " + (n.failureSummary || "").replace(/\s+/g, " ").slice(0, 300))))`)
+}
+
+// Check reports what is wrong with each page for its readers: every rule of
+// axe-core in the light view, contrast in the dark one, and in each view and
+// on a phone whether the page fits the window. It keeps pictures.
+func (tab *Tab) Check(program string, pages map[string]string) {
+	tab.t.Helper()
+	for _, view := range []struct {
+		name, scheme string
+		width        int64
+	}{{"light", "light", 1100}, {"dark", "dark", 1100}, {"phone", "light", 360}} {
+		tab.View(view.scheme, view.width)
+		for name, address := range pages {
+			tab.Go(address)
+			var found []string
+			switch view.name {
+			case "light":
+				found = tab.Axe()
+			case "dark":
+				found = tab.Axe("color-contrast")
+			}
+			for _, v := range found {
+				tab.t.Errorf("%s, %s: %s", name, view.name, v)
+			}
+			if wide := Eval[int](tab, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); wide > 0 {
+				tab.t.Errorf("%s, %s: the page is %d pixels wider than the window", name, view.name, wide)
+			}
+			tab.Shot(program + "-" + name + "-" + view.name)
+		}
+	}
 }
 
 // Shot keeps a picture of the whole page, when UPKEEP_SCREENSHOTS names a folder.
