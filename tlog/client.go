@@ -140,7 +140,7 @@ func (c *Client) accept(ctx context.Context, msg []byte) (current TreeHead, err 
 			old = &k
 			if err := c.compare(ctx, k, got); err != nil {
 				if errors.Is(err, ErrStale) {
-					c.agree(k.TreeHead)
+					c.know(k.TreeHead) // another process may have taken it on
 				}
 				return k.TreeHead, err
 			}
@@ -168,6 +168,17 @@ func (c *Client) agree(head TreeHead) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.checked = time.Now()
+	c.knowLocked(head)
+}
+
+// know takes on a tree head that another process has accepted.
+func (c *Client) know(head TreeHead) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.knowLocked(head)
+}
+
+func (c *Client) knowLocked(head TreeHead) {
 	if !c.known || head.Size > c.head.Size {
 		c.head, c.known = head, true
 		c.metrics.head(head.Size)

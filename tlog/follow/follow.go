@@ -117,6 +117,9 @@ func (r *runner) round(ctx context.Context) (err error) {
 	if err2 := r.Store.Follow(ctx, r.Log, head, r.Parallel, p.done); err2 != nil {
 		return errors.Join(err, err2)
 	}
+	if err == nil {
+		err = r.Store.Agree(r.Log.Checked())
+	}
 	p.finish()
 	r.compareClocks(time.Now())
 	return err

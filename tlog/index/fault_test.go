@@ -269,3 +269,40 @@ func TestReadersAndWriter(t *testing.T) {
 		}
 	}
 }
+
+// A log without news is still heard of.
+func TestAgree(t *testing.T) {
+	srv, url := serve(t, small, 1000)
+	file := filepath.Join(t.TempDir(), "index.db")
+	s := open(t, file, index.Options{})
+	follow(t, s, client(t, srv, url))
+	start, err := s.Head()
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := s.Changed()
+	var last time.Time
+	for _, after := range []time.Duration{time.Second, 20 * time.Second, time.Hour} {
+		last = start.Accepted.Add(after)
+		if err := s.Agree(last); err != nil {
+			t.Fatal(err)
+		}
+		head, err := s.Head()
+		if got := head.Accepted.Sub(start.Accepted); err != nil || after > time.Minute && got != after || got > after || after-got > 15*time.Second {
+			t.Errorf("agreed after %v: the head is of %v later, %v", after, got, err)
+		}
+		if head.Size != 1000 || head.Hash != start.Hash {
+			t.Errorf("the head moved to %d", head.Size)
+		}
+	}
+	select {
+	case <-changed:
+		t.Error("answers are said to have changed")
+	default:
+	}
+	s.Close()
+	s = open(t, file, index.Options{ReadOnly: true})
+	if head, err := s.Head(); err != nil || !head.Accepted.Equal(last) {
+		t.Errorf("opened again: %v, %v; want %v", head.Accepted, err, last)
+	}
+}

@@ -46,7 +46,7 @@ type Toolchain struct {
 type Head struct {
 	Size     int64
 	Hash     [32]byte
-	Accepted time.Time // when the tree head that covers it was accepted
+	Accepted time.Time // when the log was last found to agree with it, to a few seconds
 }
 
 // A Reader answers questions; it never waits for a writer.

@@ -73,7 +73,8 @@ type Store struct {
 	changed chan struct{}
 	queries sync.Pool
 
-	damaged atomic.Bool // Verify found damage
+	agreed  atomic.Pointer[time.Time] // see Agree
+	damaged atomic.Bool               // Verify found damage
 	checks  sync.WaitGroup
 	closing chan struct{}
 	once    sync.Once

@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -94,7 +95,45 @@ func (s *Store) Head() (Head, error) {
 	if s.view == nil {
 		return Head{}, errClosed
 	}
-	return s.view.head, nil
+	head := s.view.head
+	if t := s.agreed.Load(); t != nil && t.After(head.Accepted) {
+		head.Accepted = *t
+	}
+	return head, nil
+}
+
+// Steps in which the time of Head moves while nothing changes, and in which it
+// is written to disk.
+const (
+	agreeStep  = 15 * time.Second
+	agreeWrite = time.Minute
+)
+
+// Agree notes that the log was asked and has nothing that the index lacks.
+func (s *Store) Agree(at time.Time) error {
+	at = at.UTC()
+	head, err := s.Head()
+	if err != nil {
+		return err
+	}
+	if at.Sub(head.Accepted) < agreeStep {
+		return nil
+	}
+	s.agreed.Store(&at)
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if at.Sub(s.pos.Accepted) < agreeWrite || len(s.delta.mods) > 0 || s.pos.Merging {
+		return nil
+	}
+	s.pos.Accepted = at
+	return s.update(func(tx *bbolt.Tx) error {
+		pos, err := s.pos.encode()
+		if err != nil {
+			return err
+		}
+		meta := tx.Bucket(bucketMeta)
+		return errors.Join(meta.Put(keyPosition, pos), meta.Put(keyView, pos))
+	})
 }
 
 // Toolchains implements [Reader].

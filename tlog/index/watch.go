@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -119,14 +120,18 @@ func (s *Store) Add(head tlog.TreeHead, path string, found []Found) error {
 	return s.addHead(head)
 }
 
-// SetHead notes a newer tree head under which nothing new was found.
-func (s *Store) SetHead(head tlog.TreeHead) error {
+// SetHead notes the log's tree head, under which nothing new was found.
+func (s *Store) SetHead(head tlog.TreeHead, at time.Time) error {
 	if s.opts.Kind != Watching {
 		return fmt.Errorf("updating the index: %w", errKind)
 	}
 	s.writing.Lock()
-	defer s.writing.Unlock()
-	return s.addHead(head)
+	err := s.addHead(head)
+	s.writing.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.Agree(at)
 }
 
 func (s *Store) addHead(head tlog.TreeHead) error {

@@ -158,7 +158,7 @@ func (w *watcher) heads(ctx context.Context) {
 		wait := w.Interval
 		head, err := w.Log.Update(ctx)
 		if err == nil {
-			err = w.Store.SetHead(head)
+			err = w.Store.SetHead(head, time.Now())
 		}
 		if ctx.Err() != nil {
 			return
