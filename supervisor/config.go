@@ -99,6 +99,7 @@ type WebConfig struct {
 	UserHeader string   `toml:"user_header" comment:"Header in which a proxy in front says who has logged in there, for example X-Remote-User."`
 	Proxies    []string `toml:"proxies" comment:"Addresses or networks of the proxies whose user_header is believed."`
 
+	EditConfig    bool   `toml:"edit_config" comment:"Let people who have logged in change this file on the page. It names commands that upkeep\nruns: whoever knows a password can then do what upkeep's user can."`
 	PublicVersion bool   `toml:"public_version" comment:"Serve /version, the running version as JSON, without a login."`
 	ReleaseNotes  string `toml:"release_notes" comment:"Address of the service's release notes, with {version} where the version goes. Empty: made\nfrom the module's path for well-known hosts."`
 }

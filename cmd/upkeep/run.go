@@ -96,7 +96,7 @@ func run(ctx context.Context, file, level string, args []string) error {
 		if !engine.WaitStarted(bg) {
 			return
 		}
-		serve(bg, &wg, cfg, engine, registry, log)
+		serve(bg, &wg, cfg, file, engine, registry, log)
 		debug.FreeOSMemory() // what the start needed isn't needed again
 	})
 	status, err := engine.Run(ctx)
@@ -111,7 +111,7 @@ func run(ctx context.Context, file, level string, args []string) error {
 
 // serve starts the control socket and the web page. What goes wrong with them
 // is said and doesn't touch the service.
-func serve(ctx context.Context, wg *sync.WaitGroup, cfg Config, engine *supervisor.Engine, registry *prometheus.Registry, log *slog.Logger) {
+func serve(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string, engine *supervisor.Engine, registry *prometheus.Registry, log *slog.Logger) {
 	socket := supervisor.ControlSocket(cfg.Control, cfg.State)
 	if l, err := supervisor.ListenControl(socket, cfg.Control.Group); err != nil {
 		log.Error("no control socket; status and update commands don't work", "err", err)
@@ -125,7 +125,7 @@ func serve(ctx context.Context, wg *sync.WaitGroup, cfg Config, engine *supervis
 	if cfg.Web.Listen == "" {
 		return
 	}
-	if err := servePage(ctx, wg, cfg, engine, registry, log); err != nil {
+	if err := servePage(ctx, wg, cfg, file, engine, registry, log); err != nil {
 		log.Error("no web page", "err", err)
 	}
 }

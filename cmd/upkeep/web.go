@@ -27,15 +27,16 @@ func pageConfig(cfg Config, log *slog.Logger) (servicepage.Config, web.Listen, e
 	page := servicepage.Config{
 		Security: web.Security{Hosts: w.Hosts, HTTPS: w.Cert != "" || w.Plain, Log: log},
 		Builder:  cfg.Fetch.Builder, ReleaseNotes: w.ReleaseNotes, Version: w.PublicVersion, Log: log,
+		EditSettings: w.EditConfig,
 	}
 	listen := web.Listen{Addr: w.Listen, Cert: w.Cert, Key: w.Key, Plain: w.Plain}
-	file := accessFile(cfg)
-	access, err := login.ReadAccess(file)
+	accessName := accessFile(cfg)
+	access, err := login.ReadAccess(accessName)
 	if err != nil {
 		return page, listen, err
 	}
 	if len(access.Users) > 0 || w.UserHeader != "" {
-		gate := login.Config{File: file, Header: w.UserHeader, Proxies: w.Proxies, HTTPS: page.Security.HTTPS, Program: "upkeep", Log: log}
+		gate := login.Config{File: accessName, Header: w.UserHeader, Proxies: w.Proxies, HTTPS: page.Security.HTTPS, Program: "upkeep", Log: log}
 		if w.PublicVersion {
 			gate.Open = []string{"/version"}
 		}
@@ -48,7 +49,7 @@ func pageConfig(cfg Config, log *slog.Logger) (servicepage.Config, web.Listen, e
 }
 
 // servePage serves the web page and the metrics until ctx ends.
-func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, engine supervisor.Controller, registry *prometheus.Registry, log *slog.Logger) error {
+func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string, engine supervisor.Controller, registry *prometheus.Registry, log *slog.Logger) error {
 	page, listen, err := pageConfig(cfg, log)
 	if err != nil {
 		return err
@@ -60,6 +61,7 @@ func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, engine super
 	if err != nil {
 		return err
 	}
+	page.Settings = settings{file}
 	page.Metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	srv := web.NewServer(servicepage.New(page, engine), log)
 	srv.BaseContext = func(net.Listener) context.Context { return ctx }

@@ -44,6 +44,8 @@ type Config struct {
 	ReleaseNotes string
 	Login        *login.Gate // nil = everybody who reaches the address may do everything
 	Version      bool        // serve /version without a login
+	Settings     Settings    // nil = the configuration is not shown
+	EditSettings bool        // it may be changed as well, by people with a session
 	Log          *slog.Logger
 }
 
@@ -87,6 +89,10 @@ func (s *server) routes() http.Handler {
 	if s.cfg.Metrics != nil {
 		mux.Handle("GET /metrics", s.cfg.Metrics)
 	}
+	if s.cfg.Settings != nil {
+		mux.HandleFunc("GET /config", s.showSettings)
+		mux.HandleFunc("POST /config", s.saveSettings)
+	}
 	if s.cfg.Version {
 		mux.HandleFunc("GET /version", s.version)
 	}
@@ -112,7 +118,11 @@ func (s *server) page(r *http.Request, title, live string, data any) web.Page {
 	if login.HasSession(r.Context()) {
 		p.User = login.Name(r.Context())
 	}
-	for _, l := range []web.Link{{Href: "/", Text: "Overview"}, {Href: "/history", Text: "History"}, {Href: "/log", Text: "Service log"}} {
+	links := []web.Link{{Href: "/", Text: "Overview"}, {Href: "/history", Text: "History"}, {Href: "/log", Text: "Service log"}}
+	if s.cfg.Settings != nil {
+		links = append(links, web.Link{Href: "/config", Text: "Configuration"})
+	}
+	for _, l := range links {
 		l.Current = l.Href == r.URL.Path
 		p.Nav = append(p.Nav, l)
 	}
