@@ -64,6 +64,8 @@ func run(ctx context.Context, zone, key, tsv, listen string, workers, answers in
 	cfg := dnsserver.DefaultZoneConfig()
 	cfg.Zone, cfg.Mailbox, cfg.StaleAfter = zone, "gopher@"+strings.TrimSuffix(zone, "."), 0
 	cfg.NameServers = []dnsserver.NameServer{{Name: "ns0", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}}}
+	runtime.GC() // what loading left
+	debug.FreeOSMemory()
 	h, err := dnsserver.NewHandler(cfg, keys, idx, dnsserver.Options{Answers: answers, Logger: slog.Default()})
 	if err != nil {
 		return err

@@ -11,47 +11,95 @@ import (
 	"example.org/upkeep/tlog/index"
 )
 
-// An Index implements [index.Reader].
+// An Index implements [index.Reader]. Modules are a sorted list whose texts lie
+// in one string, so that millions of them are nothing for the garbage collector
+// to look at.
 type Index struct {
 	mu         sync.RWMutex
-	mods       map[string]index.Module
-	prefixes   map[string]bool
-	hosts      map[string]bool
+	text       string
+	mods       []entry // by path
+	hosts      []string
+	rest       map[string]index.Module // those with more than one release
 	toolchains []index.Toolchain
 	head       index.Head
 	changed    chan struct{}
 }
 
+// An entry is a module with one release, or one that is in rest.
+type entry struct {
+	path, version span
+	time          int64
+	more          bool
+}
+
+type span struct{ at, n uint32 }
+
+func (x *Index) str(s span) string { return x.text[s.at : s.at+s.n] }
+
 // New returns an index without modules, with a head of size 0.
 func New() *Index {
-	return &Index{mods: map[string]index.Module{}, prefixes: map[string]bool{}, hosts: map[string]bool{}, changed: make(chan struct{})}
+	return &Index{rest: map[string]index.Module{}, changed: make(chan struct{})}
 }
 
 // Set adds modules or replaces what is known of them, and sets the head.
 func (x *Index) Set(head index.Head, mods ...index.Module) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	all := map[string]index.Module{}
+	for _, e := range x.mods {
+		m := x.module(e)
+		all[m.Path] = m
+	}
 	for _, m := range mods {
-		x.mods[m.Path] = m
-		for p := m.Path; ; {
-			i := strings.LastIndexByte(p, '/')
-			if i < 0 {
-				break
-			}
-			p = p[:i]
-			if x.prefixes[p] {
-				break
-			}
-			x.prefixes[p] = true
+		all[m.Path] = m
+	}
+	paths := make([]string, 0, len(all))
+	for path := range all {
+		paths = append(paths, path)
+	}
+	slices.Sort(paths)
+	var b strings.Builder
+	add := func(s string) span {
+		at := b.Len()
+		b.WriteString(s)
+		return span{uint32(at), uint32(len(s))}
+	}
+	x.mods, x.hosts, x.rest = make([]entry, 0, len(all)), nil, map[string]index.Module{}
+	for _, path := range paths {
+		m := all[path]
+		e := entry{path: add(path)}
+		if len(m.Majors) == 1 && m.Minors == nil && m.Pre == nil && m.Pseudo == nil && m.Majors[0].Record == 0 {
+			e.version, e.time = add(m.Majors[0].Version), m.Majors[0].Time
+		} else {
+			e.more = true
+			x.rest[path] = m
 		}
-		host, _, _ := strings.Cut(m.Path, "/")
+		x.mods = append(x.mods, e)
+		host, _, _ := strings.Cut(path, "/")
 		for ok := true; ok; _, host, ok = strings.Cut(host, ".") {
-			x.hosts[host] = true
+			x.hosts = append(x.hosts, strings.Clone(host))
 		}
 	}
+	x.text = b.String()
+	slices.Sort(x.hosts)
+	x.hosts = slices.Clone(slices.Compact(x.hosts))
 	x.head = head
 	close(x.changed)
 	x.changed = make(chan struct{})
+}
+
+func (x *Index) module(e entry) index.Module {
+	path := x.str(e.path)
+	if e.more {
+		return x.rest[path]
+	}
+	return Release(path, x.str(e.version), e.time)
+}
+
+// find returns the position of the first module whose path is not less.
+func (x *Index) find(path string) int {
+	i, _ := slices.BinarySearchFunc(x.mods, path, func(e entry, path string) int { return strings.Compare(x.str(e.path), path) })
+	return i
 }
 
 // SetToolchains sets the Go releases.
@@ -76,8 +124,11 @@ func Head(size int64) index.Head {
 func (x *Index) Module(path string) (index.Module, bool, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	m, ok := x.mods[path]
-	return m, ok, nil
+	i := x.find(path)
+	if i == len(x.mods) || x.str(x.mods[i].path) != path {
+		return index.Module{}, false, nil
+	}
+	return x.module(x.mods[i]), true, nil
 }
 
 func (x *Index) Later(path string) ([]string, error) { return nil, nil }
@@ -85,13 +136,15 @@ func (x *Index) Later(path string) ([]string, error) { return nil, nil }
 func (x *Index) IsPrefix(path string) (bool, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.prefixes[path], nil
+	i := x.find(path + "/")
+	return i < len(x.mods) && strings.HasPrefix(x.str(x.mods[i].path), path+"/"), nil
 }
 
 func (x *Index) HostSuffix(labels string) (bool, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.hosts[labels], nil
+	_, ok := slices.BinarySearch(x.hosts, labels)
+	return ok, nil
 }
 
 func (x *Index) Toolchains() ([]index.Toolchain, error) {
