@@ -20,8 +20,10 @@ type Discoverer struct {
 	sources []*source
 	m       *metrics
 
-	mu    sync.Mutex
-	state state
+	mu       sync.Mutex
+	state    state
+	saved    time.Time
+	savedKey string
 }
 
 // New checks the configuration and reads the anchors and the state. It sends nothing.
@@ -291,5 +293,14 @@ func (d *Discoverer) remember(module string, now time.Time, a *Answer, v verdict
 	if d.opt.ReadOnly {
 		return nil
 	}
-	return d.state.save(d.opt.Dir)
+	// Polls that find nothing new do not write each time.
+	key := d.state.essence()
+	if key == d.savedKey && now.Sub(d.saved) < saveEvery {
+		return nil
+	}
+	if err := d.state.save(d.opt.Dir); err != nil {
+		return err
+	}
+	d.saved, d.savedKey = now, key
+	return nil
 }

@@ -2,6 +2,8 @@ package discover
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 
 	"strings"
 	"testing"
@@ -188,6 +190,42 @@ func TestMemory(t *testing.T) {
 	now = now.Add(time.Minute) // cached by nobody, but keys may have expired
 	if a, err := d.Ask(t.Context(), hello); err != nil || a.Fresh.Silent || !a.Fresh.StaleSince.IsZero() {
 		t.Errorf("fresh again: %v, %+v", err, a.Fresh)
+	}
+}
+
+// Polls that find nothing new do not write; a larger log and a refusal do.
+func TestSaves(t *testing.T) {
+	tr := zonetest.New(t, zonetest.Fast)
+	now := epoch
+	dir := t.TempDir()
+	d := discoverer(t, tr, func(c *Config, o *Options) { o.Dir, o.Now = dir, func() time.Time { return now } })
+	file := filepath.Join(dir, "discovery.json")
+	wrote := func() bool {
+		t.Helper()
+		if _, err := d.Ask(t.Context(), hello); err != nil && !errors.Is(err, ErrStale) {
+			t.Fatal(err)
+		}
+		_, err := os.Stat(file)
+		os.Remove(file)
+		return err == nil
+	}
+	for i, step := range []struct {
+		do   func()
+		want bool
+	}{
+		{func() {}, true},
+		{func() {}, false},
+		{func() { now = now.Add(time.Minute) }, false},
+		{func() { now = now.Add(saveEvery) }, true},
+		{func() { tr.Publish(t, 101, now, "v1.0.1", "v0.3.0") }, true},
+		{func() {}, false},
+		{func() { tr.Publish(t, 101, now, "v1.0.2", "v0.3.0") }, true},
+		{func() { tr.Publish(t, 90, now, "v1.0.2", "v0.3.0") }, true},
+	} {
+		step.do()
+		if got := wrote(); got != step.want {
+			t.Errorf("step %d: wrote %v", i, got)
+		}
 	}
 }
 

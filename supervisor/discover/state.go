@@ -58,6 +58,28 @@ func loadState(dir string) (state, error) {
 	return s, nil
 }
 
+// saveEvery bounds how old the times in the file are. It is less than the
+// tolerance that they are compared with.
+const saveEvery = tolerance / 2
+
+// essence is the state without the times that change with every poll.
+func (s state) essence() string {
+	e := state{map[string]mark{}, map[string]seen{}}
+	for k, m := range s.Marks {
+		m.At = time.Time{}
+		e.Marks[k] = m
+	}
+	for k, m := range s.Modules {
+		m.Last, m.Since = time.Time{}, time.Time{}
+		e.Modules[k] = m
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
 func (s state) save(dir string) error {
 	if dir == "" {
 		return nil
