@@ -29,7 +29,7 @@ func TestFullDisk(t *testing.T) {
 		follow(t, s, c)
 		return dump(t, s)
 	}()
-	dir, resize := logtest.SmallDisk(t, 256<<10)
+	dir, resize := logtest.SmallDisk(t, 128<<10)
 	file := filepath.Join(dir, "index.db")
 	opts := index.Options{MergeBytes: 300 << 10, JournalPeriod: time.Nanosecond}
 	s := open(t, file, opts)

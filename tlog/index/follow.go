@@ -41,7 +41,8 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 	defer s.writing.Unlock()
 	s.pos.Note, s.pos.Accepted = head.Note, head.Accepted
 	pending, failed := len(s.delta.mods) > 0 || s.pos.Merging, false
-	journaled := time.Now()
+	// On a busy machine a journal entry takes long, and less is read meanwhile.
+	next := time.Now().Add(s.opts.JournalPeriod)
 	err := tlog.Follow(ctx, tlog.FollowConfig{Client: c, From: s.pos.edge, To: head, Parallel: parallel}, prepare,
 		func(t *tlog.Tile, recs *tileRecs, edge *tlog.Edge) error {
 			s.apply(t, recs)
@@ -50,11 +51,13 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 			if progress != nil {
 				progress(edge.Size)
 			}
-			if time.Since(journaled) < s.opts.JournalPeriod && s.delta.size() < s.opts.MergeBytes {
+			start := time.Now()
+			if start.Before(next) && s.delta.size() < s.opts.MergeBytes {
 				return nil
 			}
 			err := s.commit(false)
-			journaled, failed = time.Now(), err != nil
+			end := time.Now()
+			next, failed = end.Add(max(s.opts.JournalPeriod, min(15*end.Sub(start), 10*s.opts.JournalPeriod))), err != nil
 			return err
 		})
 	var commitErr error

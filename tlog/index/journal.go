@@ -21,11 +21,12 @@ func (s *Store) writeJournal() error {
 	if err != nil {
 		return err
 	}
-	next := s.journaled
+	next, size := s.journaled, int64(0)
 	err = s.update(func(tx *bbolt.Tx) error {
 		j := tx.Bucket(bucketJournal)
 		put := func(b []byte) error {
 			next++
+			size += int64(len(b))
 			b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 			return j.Put(binary.BigEndian.AppendUint64(nil, next), b)
 		}
@@ -66,6 +67,7 @@ func (s *Store) writeJournal() error {
 		return fmt.Errorf("writing the journal of the index: %w", err)
 	}
 	s.journaled = next
+	s.journalSize += size
 	s.events = nil
 	for _, m := range s.delta.dirty {
 		s.delta.mods[m].isDirty = false
@@ -90,6 +92,7 @@ func (s *Store) readJournal() error {
 				return ErrCorrupt
 			}
 			s.journaled = binary.BigEndian.Uint64(k)
+			s.journalSize += int64(len(v))
 			return s.replay(&reader{b: v})
 		})
 	})

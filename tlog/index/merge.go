@@ -15,7 +15,7 @@ const mergeModules = 200_000
 // commit stores what was collected, with the position. While much is still to
 // come it goes to the journal; at the end, or when it is much, into the blocks.
 func (s *Store) commit(caughtUp bool) error {
-	if caughtUp || s.delta.size() >= s.opts.MergeBytes {
+	if caughtUp || s.delta.size() >= s.opts.MergeBytes || s.journalSize >= s.opts.MergeBytes {
 		return s.merge()
 	}
 	return s.writeJournal()
@@ -40,6 +40,7 @@ func (s *Store) merge() error {
 	}
 	s.delta.reset()
 	clear(s.tools)
+	s.journalSize = 0
 	s.events, s.polled = nil, nil
 	return s.newView()
 }

@@ -47,7 +47,7 @@ type Options struct {
 }
 
 const (
-	defaultMergeBytes    = 192 << 20
+	defaultMergeBytes    = 128 << 20
 	defaultJournalPeriod = 3 * time.Second
 )
 
@@ -59,14 +59,15 @@ type Store struct {
 	metrics *metrics
 
 	// Of the one writer.
-	writing   sync.Mutex
-	pos       position
-	delta     *delta
-	tools     map[string]toolchainRecord // not yet merged
-	journaled uint64                     // number of the newest journal entry
-	polled    []string                   // modules polled, not yet stored
-	events    []Event                    // not yet stored
-	told      map[string]bool            // events told by this process
+	writing     sync.Mutex
+	pos         position
+	delta       *delta
+	tools       map[string]toolchainRecord // not yet merged
+	journaled   uint64                     // number of the newest journal entry
+	journalSize int64                      // bytes in the journal
+	polled      []string                   // modules polled, not yet stored
+	events      []Event                    // not yet stored
+	told        map[string]bool            // events told by this process
 
 	mu      sync.RWMutex // held for writing only to swap the view
 	view    *view
