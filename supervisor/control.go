@@ -229,7 +229,20 @@ func (e *Engine) checkPair(p Pair) error {
 // Status returns what there is to know.
 func (e *Engine) Status(ctx context.Context) (s Status, err error) {
 	err = e.do(ctx, func() { s = e.status() })
+	e.restLater()
 	return s, err
+}
+
+// restLater gives back the memory that answering took, when it has been quiet
+// for a while and discovery doesn't keep us busy anyway.
+func (e *Engine) restLater() {
+	if e.deps.Rest == nil || e.conf().Updates.Interval.D() < restPause || !e.resting.CompareAndSwap(false, true) {
+		return
+	}
+	time.AfterFunc(restPause, func() {
+		e.resting.Store(false)
+		e.deps.Rest()
+	})
 }
 
 func (e *Engine) status() Status {

@@ -101,6 +101,8 @@ type Deps struct {
 	// UpdatesErr says what is wrong with the configuration of updates: the
 	// service runs, updates are paused.
 	UpdatesErr error
+	// Rest is called when nothing is to be done for a while; nil = nothing.
+	Rest func()
 	// Reload reads the configuration again.
 	Reload func() (Config, error)
 }

@@ -42,6 +42,8 @@ type Engine struct {
 	ended chan struct{} // closed when Run has returned
 	kick  chan struct{} // discovery: ask now
 
+	resting atomic.Bool // memory is going to be given back
+
 	subsMu sync.Mutex
 	subs   map[chan struct{}]bool
 

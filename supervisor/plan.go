@@ -185,8 +185,14 @@ func (e *Engine) poll(ctx context.Context) {
 		nextAsk := e.now().Add(pause)
 		e.post(func() { e.knowledge.NextAsk = nextAsk })
 		timer.Reset(pause)
+		if e.deps.Rest != nil && pause >= restPause {
+			e.deps.Rest()
+		}
 	}
 }
+
+// restPause is how long a pause has to be for giving memory back before it.
+const restPause = 20 * time.Second
 
 var errNoModule = errors.New("the service's module is not known")
 

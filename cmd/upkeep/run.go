@@ -59,7 +59,7 @@ func run(ctx context.Context, file, level string, args []string) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	deps := supervisor.Deps{
 		Output: process.NewOutput(os.Stdout, os.Stderr), Log: log, Metrics: registry, Kinds: verificationKinds(),
-		Self: self(file), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()),
+		Rest: rest, Self: self(file), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()),
 	}
 	runner := process.NewOS(cfg.State, log)
 	deps.Runner, deps.Commands = runner, runner.Command
