@@ -270,6 +270,31 @@ func TestReadersAndWriter(t *testing.T) {
 	}
 }
 
+// While a log is caught up with, the index does not pretend to be up to date.
+func TestHalfWay(t *testing.T) {
+	srv, url := serve(t, small, 20_000)
+	c := client(t, srv, url)
+	head, err := c.Update(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), index.Options{MergeBytes: 100 << 10, JournalPeriod: time.Nanosecond})
+	halfWay := 0
+	err = s.Follow(t.Context(), c, head, 0, func(done int64) {
+		if h, err := s.Head(); err != nil || !h.Accepted.IsZero() {
+			t.Errorf("after %d records the head is %+v, %v", done, h, err)
+		} else if h.Size > 0 {
+			halfWay++
+		}
+	})
+	if err != nil || halfWay == 0 {
+		t.Fatalf("%d states on the way were seen, %v", halfWay, err)
+	}
+	if h, err := s.Head(); err != nil || h.Size != head.Size || !h.Accepted.Equal(head.Accepted) {
+		t.Errorf("at the end the head is %+v, %v", h, err)
+	}
+}
+
 // A log without news is still heard of.
 func TestAgree(t *testing.T) {
 	srv, url := serve(t, small, 1000)

@@ -39,7 +39,6 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.pos.Note, s.pos.Accepted = head.Note, head.Accepted
 	pending, failed := len(s.delta.mods) > 0 || s.pos.Merging, false
 	// On a busy machine a journal entry takes long, and less is read meanwhile.
 	next := time.Now().Add(s.opts.JournalPeriod)
@@ -64,6 +63,8 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 	switch {
 	case !pending:
 	case err == nil:
+		// Only now: on the way, the state is that of an older log.
+		s.pos.Note, s.pos.Accepted = head.Note, head.Accepted
 		commitErr = s.commit(true)
 	case !failed:
 		commitErr = s.writeJournal() // keep what was read before the error

@@ -46,7 +46,7 @@ type Toolchain struct {
 type Head struct {
 	Size     int64
 	Hash     [32]byte
-	Accepted time.Time // when the log was last found to agree with it, to a few seconds
+	Accepted time.Time // when the log was last found to have no more than this, to a few seconds
 }
 
 // A Reader answers questions; it never waits for a writer.
