@@ -31,7 +31,7 @@ type ZoneConfig struct {
 // Encrypted says which encrypted transports the name servers in the zone have,
 // so that resolvers can find them (RFC 9461). A port of 0 is none.
 type Encrypted struct {
-	DoT, DoH uint16
+	DoT, DoH, DoQ uint16
 }
 
 // bindings returns the SVCB records of a name server.
@@ -47,6 +47,7 @@ func (e Encrypted) bindings(host string, ttl uint32) (rrs []dns.RR) {
 			Priority: uint16(len(rrs) + 1), Target: host, Value: params})
 	}
 	add(e.DoT, 853, &dns.SVCBAlpn{Alpn: []string{"dot"}})
+	add(e.DoQ, 853, &dns.SVCBAlpn{Alpn: []string{"doq"}})
 	add(e.DoH, 443, &dns.SVCBAlpn{Alpn: []string{"h2"}}, &dns.SVCBDoHPath{Template: DoHPath + "{?dns}"})
 	return rrs
 }

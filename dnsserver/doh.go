@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"time"
 
 	"github.com/miekg/dns"
 )
@@ -32,7 +31,7 @@ func (s *Server) DoH() http.Handler {
 			http.Error(w, "no address", http.StatusInternalServerError)
 			return
 		}
-		out := s.wait(r, packet, Client{netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), HTTPS})
+		out := s.Answer(r.Context(), packet, Client{netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), HTTPS})
 		if len(out) == 0 {
 			http.Error(w, "the message is not a DNS query", http.StatusBadRequest)
 			return
@@ -66,28 +65,6 @@ func dohQuery(w http.ResponseWriter, r *http.Request) (packet []byte, code int, 
 		return nil, http.StatusMethodNotAllowed, errors.New("use GET or POST")
 	}
 	return packet, 0, nil
-}
-
-// wait answers a query, after waiting for a signature if it must.
-func (s *Server) wait(r *http.Request, packet []byte, c Client) []byte {
-	out, ok := s.h.Respond(nil, packet, c, false)
-	if ok {
-		return out
-	}
-	done := make(chan []byte, 1)
-	select {
-	case s.sign <- pending{packet: packet, client: c, since: time.Now(), send: func(b []byte) { done <- append([]byte(nil), b...) }}:
-	case <-r.Context().Done():
-		return nil
-	case <-s.ctx.Done():
-		return nil
-	}
-	select {
-	case out := <-done:
-		return out
-	case <-s.ctx.Done():
-		return nil
-	}
 }
 
 // freshness is the smallest TTL in a message of ours, and 0 for an error.

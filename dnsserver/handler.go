@@ -20,12 +20,13 @@ const (
 	TCP
 	TLS
 	HTTPS
+	QUIC
 	transports
 )
 
-func (t Transport) String() string { return [...]string{"udp", "tcp", "tls", "https"}[t] }
+func (t Transport) String() string { return [...]string{"udp", "tcp", "tls", "https", "quic"}[t] }
 
-func (t Transport) encrypted() bool { return t == TLS || t == HTTPS }
+func (t Transport) encrypted() bool { return t >= TLS }
 
 // A Client is who asks, and how.
 type Client struct {

@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -203,4 +204,43 @@ func (s *Server) later(p pending) bool {
 		s.h.stat.overload.Add(1)
 		return false
 	}
+}
+
+// Answer answers one query that came over a transport other than the server's
+// own, after waiting for a signature if it must. Nothing is returned for what
+// is no query.
+func (s *Server) Answer(ctx context.Context, packet []byte, c Client) []byte {
+	start := time.Now()
+	if out, ok := s.h.Respond(nil, packet, c, false); ok {
+		s.h.stat.took(time.Since(start), 1)
+		return out
+	}
+	done := make(chan []byte, 1)
+	select {
+	case s.sign <- pending{packet: packet, client: c, since: start, send: func(b []byte) { done <- bytes.Clone(b) }}:
+	case <-ctx.Done():
+		return nil
+	case <-s.ctx.Done():
+		return nil
+	}
+	select {
+	case out := <-done:
+		return out
+	case <-s.ctx.Done():
+		return nil
+	}
+}
+
+// Enter counts a connection of another transport against the limits. When
+// there is room for it, leave is to be called at its end.
+func (s *Server) Enter(c Client) (leave func(), ok bool) {
+	if !s.conns.enter(c.Addr.Addr()) {
+		s.h.stat.refusedConns.Add(1)
+		return nil, false
+	}
+	s.h.stat.openConns.Add(1)
+	return func() {
+		s.conns.leave(c.Addr.Addr())
+		s.h.stat.openConns.Add(-1)
+	}, true
 }

@@ -270,3 +270,10 @@ func (q *query) readOptions(b []byte) bool {
 	}
 	return true
 }
+
+// AsksKeepalive reports whether a query has the TCP keepalive option, which
+// some transports forbid.
+func AsksKeepalive(packet []byte) bool {
+	var q query
+	return parseQuery(packet, &q) != verdictFormErr && q.keepalive
+}

@@ -83,18 +83,14 @@ func (s *Server) ServeStream(l net.Listener, t Transport) {
 				continue
 			}
 			ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-			if !s.conns.enter(ap.Addr()) {
-				s.h.stat.refusedConns.Add(1)
+			leave, ok := s.Enter(Client{ap, t})
+			if !ok {
 				c.Close()
 				continue
 			}
-			s.h.stat.openConns.Add(1)
 			s.wg.Go(func() {
-				defer func() {
-					c.Close()
-					s.conns.leave(ap.Addr())
-					s.h.stat.openConns.Add(-1)
-				}()
+				defer leave()
+				defer c.Close()
 				s.serveStream(c, Client{ap, t})
 			})
 		}

@@ -43,6 +43,7 @@ type TLSConfig struct {
 	Certificate string `toml:"certificate" comment:"PEM file with the certificate of the name servers and its chain; read again when it changes."`
 	Key         string `toml:"key" comment:"PEM file with its key."`
 	DoT         string `toml:"dot" comment:"Address for DNS over TLS, for example \":853\"; empty is none."`
+	DoQ         string `toml:"doq" comment:"Address for DNS over QUIC, for example \":853\"; empty is none."`
 	DoH         string `toml:"doh" comment:"Address for DNS over HTTPS, for example \":443\"; empty is none. The path is /dns-query."`
 }
 
@@ -220,8 +221,9 @@ func (f *configFlags) register(fs *flag.FlagSet, serve bool) {
 		return addList(&c.Listen, v, defaultConfig().Listen)
 	})
 	str("dot", "`address` for DNS over TLS", func(c *Config, v string) error { c.TLS.DoT = v; return nil })
+	str("doq", "`address` for DNS over QUIC", func(c *Config, v string) error { c.TLS.DoQ = v; return nil })
 	str("doh", "`address` for DNS over HTTPS", func(c *Config, v string) error { c.TLS.DoH = v; return nil })
-	str("certificate", "PEM `file` of the certificate for both", func(c *Config, v string) error { c.TLS.Certificate = v; return nil })
+	str("certificate", "PEM `file` of the certificate for them", func(c *Config, v string) error { c.TLS.Certificate = v; return nil })
 	str("certificate-key", "PEM `file` of its key", func(c *Config, v string) error { c.TLS.Key = v; return nil })
 	str("http", "`address` for metrics and the page of the index", func(c *Config, v string) error { c.HTTP = v; return nil })
 	str("ns", "name server, `name=address[,address]`; may be given more than once", func(c *Config, v string) error {

@@ -14,15 +14,16 @@ import (
 	"time"
 
 	"example.org/upkeep/dnsserver"
+	"example.org/upkeep/dnsserver/doq"
 	"example.org/upkeep/web"
 )
 
 func (t *TLSConfig) check() error {
-	if t.DoT == "" && t.DoH == "" {
+	if t.DoT == "" && t.DoH == "" && t.DoQ == "" {
 		return nil
 	}
 	if t.Certificate == "" || t.Key == "" {
-		return errors.New("tls.certificate and tls.key: both files are needed for tls.dot and tls.doh")
+		return errors.New("tls.certificate and tls.key: both files are needed for tls.dot, tls.doq and tls.doh")
 	}
 	_, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
 	if err != nil {
@@ -33,7 +34,7 @@ func (t *TLSConfig) check() error {
 
 // announced are the ports for the SVCB records.
 func (t *TLSConfig) announced() dnsserver.Encrypted {
-	return dnsserver.Encrypted{DoT: portOf(t.DoT), DoH: portOf(t.DoH)}
+	return dnsserver.Encrypted{DoT: portOf(t.DoT), DoH: portOf(t.DoH), DoQ: portOf(t.DoQ)}
 }
 
 func portOf(addr string) uint16 {
@@ -50,7 +51,7 @@ func portOf(addr string) uint16 {
 
 // serveEncrypted answers over TLS and HTTPS, as configured.
 func serveEncrypted(ctx context.Context, wg *sync.WaitGroup, c TLSConfig, srv *dnsserver.Server, log *slog.Logger) error {
-	if c.DoT == "" && c.DoH == "" {
+	if c.DoT == "" && c.DoH == "" && c.DoQ == "" {
 		return nil
 	}
 	get, err := web.Certificate(c.Certificate, c.Key)
@@ -71,6 +72,19 @@ func serveEncrypted(ctx context.Context, wg *sync.WaitGroup, c TLSConfig, srv *d
 		}
 		fmt.Printf("dot: %s\n", l.Addr())
 		srv.ServeStream(l, dnsserver.TLS)
+	}
+	if c.DoQ != "" {
+		conn, err := net.ListenPacket("udp", c.DoQ)
+		if err != nil {
+			return listenError(&dnsserver.ListenError{Network: "UDP", Addr: c.DoQ, Err: err}, "-doq")
+		}
+		fmt.Printf("doq: %s\n", conn.LocalAddr())
+		wg.Go(func() {
+			defer conn.Close()
+			if err := doq.Serve(ctx, srv, conn, &tls.Config{GetCertificate: get}); err != nil {
+				log.Error("serving DNS over QUIC", "err", err)
+			}
+		})
 	}
 	if c.DoH == "" {
 		return nil
