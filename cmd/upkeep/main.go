@@ -25,6 +25,7 @@ upkeep status -config hello/upkeep.toml`,
 			doctorCommand(),
 			passwdCommand(),
 			tokenCommand(),
+			webCommand(),
 		}, append(decisionCommands(), configCommands()...)...),
 	}
 	p.Main()

@@ -45,7 +45,7 @@ func (s *server) action(w http.ResponseWriter, r *http.Request) {
 		s.message(w, r, code, "Not done", err.Error())
 		return
 	}
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	http.Redirect(w, r, s.path("/"), http.StatusSeeOther)
 }
 
 type confirmView struct {

@@ -138,8 +138,9 @@ func updating(st *supervisor.Status, now time.Time) {
 
 func sampleLines() []string {
 	var lines []string
+	lines = append(lines, "2026/11/21 21:00:00 GET /<script>alert(1)</script> 404")
 	for i := range 40 {
-		lines = append(lines, fmt.Sprintf("2026/11/21 21:%02d:03 GET /calendar/%d 200 <script>alert(%d)</script>", i, i, i))
+		lines = append(lines, fmt.Sprintf("2026/11/21 21:%02d:03 GET /calendar/%d 200 %d ms", i, i, 3+i%5))
 	}
 	return lines
 }

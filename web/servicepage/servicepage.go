@@ -47,6 +47,8 @@ type Config struct {
 	Settings     Settings    // nil = the configuration is not shown
 	EditSettings bool        // it may be changed as well, by people with a session
 	Log          *slog.Logger
+
+	prefix string // of every address, when the pages are a part of a host's
 }
 
 type server struct {
@@ -59,24 +61,35 @@ type server struct {
 
 // New returns the handler of all pages and of the API.
 func New(cfg Config, ctl supervisor.Controller) http.Handler {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	return guard(cfg, newServer(cfg, ctl).routes())
+}
+
+// guard puts pages behind the login and the checks of package web.
+func guard(cfg Config, h http.Handler) http.Handler {
+	if cfg.Login != nil {
+		h = cfg.Login.Wrap(h)
 	}
 	if cfg.Security.Log == nil {
 		cfg.Security.Log = cfg.Log
+	}
+	return web.Secure(cfg.Security, h)
+}
+
+func newServer(cfg Config, ctl supervisor.Controller) *server {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	files, err := fs.Sub(templateFS, "templates")
 	if err != nil {
 		panic(fmt.Sprintf("servicepage: templates: %v", err))
 	}
 	s := &server{cfg: cfg, ctl: ctl, log: cfg.Log, now: time.Now}
-	s.pages = web.NewTemplates(files, nil, cfg.Log)
-	routes := s.routes()
-	if cfg.Login != nil {
-		routes = cfg.Login.Wrap(routes)
-	}
-	return web.Secure(cfg.Security, routes)
+	s.pages = web.NewTemplates(files, map[string]any{"path": s.path}, cfg.Log)
+	return s
 }
+
+// path is the address of a page.
+func (s *server) path(p string) string { return s.cfg.prefix + p }
 
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
@@ -124,6 +137,7 @@ func (s *server) page(r *http.Request, title, live string, data any) web.Page {
 	}
 	for _, l := range links {
 		l.Current = l.Href == r.URL.Path
+		l.Href = s.path(l.Href)
 		p.Nav = append(p.Nav, l)
 	}
 	if s.cfg.Metrics != nil {
@@ -143,7 +157,7 @@ func (s *server) overview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := s.view(st, s.ctl.Logs(12))
-	p := s.page(r, v.Sentence, "/events", v)
+	p := s.page(r, v.Sentence, s.path("/events"), v)
 	// Without the script the page is loaded again by itself, often while an
 	// update runs.
 	p.Refresh = 60
@@ -158,7 +172,7 @@ func (s *server) serviceLog(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	p := s.page(r, "Service log", "/events", struct {
+	p := s.page(r, "Service log", s.path("/events"), struct {
 		Name  string
 		Lines []string
 	}{st.Service.Name, s.ctl.Logs(logLines)})

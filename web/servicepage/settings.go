@@ -150,5 +150,5 @@ func (s *server) saveSettings(w http.ResponseWriter, r *http.Request) {
 		s.message(w, r, http.StatusConflict, "Saved, but not in force", text)
 		return
 	}
-	http.Redirect(w, r, "/config?saved=1", http.StatusSeeOther)
+	http.Redirect(w, r, s.path("/config")+"?saved=1", http.StatusSeeOther)
 }

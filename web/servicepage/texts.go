@@ -11,6 +11,8 @@ const (
 	textUpdating = "Updating"
 	textPaused   = "Held back: updates are paused"
 	textFailing  = "Failing"
+
+	textNoSupervisor = "Failing: its supervisor does not answer"
 )
 
 var resultText = map[string]string{

@@ -324,7 +324,7 @@ func (tab *Tab) Check(program string, pages map[string]string) {
 			if wide := Eval[int](tab, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); wide > 0 {
 				tab.t.Errorf("%s, %s: the page is %d pixels wider than the window", name, view.name, wide)
 			}
-			tab.Shot(program + "-" + name + "-" + view.name)
+			tab.shot(program+"-"+name+"-"+view.name, view.name != "phone")
 		}
 	}
 }
@@ -332,13 +332,22 @@ func (tab *Tab) Check(program string, pages map[string]string) {
 // Shot keeps a picture of the whole page, when UPKEEP_SCREENSHOTS names a folder.
 func (tab *Tab) Shot(name string) {
 	tab.t.Helper()
+	tab.shot(name, true)
+}
+
+func (tab *Tab) shot(name string, whole bool) {
+	tab.t.Helper()
 	dir := os.Getenv("UPKEEP_SCREENSHOTS")
 	if dir == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	data, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	take := chromedp.CaptureScreenshot()
+	if whole {
+		take = chromedp.FullScreenshot(100)
+	}
+	data, err := chromedp.Run(ctx, take)
 	if err != nil {
 		tab.t.Fatalf("taking a picture: %v", err)
 	}

@@ -1,0 +1,159 @@
+package servicepage
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"example.org/upkeep/supervisor"
+	"example.org/upkeep/web"
+	"example.org/upkeep/web/login"
+)
+
+// A Service is one of several supervised services on a host.
+type Service struct {
+	Name string // on the front page; also in addresses, as far as it fits there
+	supervisor.Controller
+	Builder      string // as in [Config]
+	ReleaseNotes string
+}
+
+// NewHost returns the pages of several services: a front page that lists them
+// all, and below /s/<name>/ the pages and the API of each. Settings and
+// Metrics of the configuration are not used; they are each supervisor's own.
+func NewHost(cfg Config, services []Service) http.Handler {
+	cfg.Settings, cfg.Metrics, cfg.Version = nil, nil, false
+	h := &host{services: services, front: newServer(cfg, nil)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", h.list)
+	mux.HandleFunc("GET /events", h.events)
+	mux.HandleFunc("GET /api/v1/services", h.api)
+	mux.Handle("GET /static/", web.Static())
+	taken := map[string]bool{}
+	for _, svc := range services {
+		path := "/s/" + slug(svc.Name, taken)
+		h.paths = append(h.paths, path)
+		sub := cfg
+		sub.prefix, sub.Builder, sub.ReleaseNotes = path, svc.Builder, svc.ReleaseNotes
+		mux.Handle(sub.prefix+"/", http.StripPrefix(sub.prefix, newServer(sub, svc.Controller).routes()))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		h.front.pages.Render(w, http.StatusNotFound, "message.html", h.page(r, "There is no such page", "", struct{ Title, Text string }{
+			"There is no such page", "The address " + r.URL.Path + " is none of this server's."}))
+	})
+	return guard(cfg, mux)
+}
+
+// slug makes a part of an address out of a name, another one for each service.
+func slug(name string, taken map[string]bool) string {
+	s := strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+			return c
+		}
+		return '-'
+	}, name)
+	for try, i := s, 2; ; i++ {
+		if try != "" && !taken[try] {
+			taken[try] = true
+			return try
+		}
+		try = fmt.Sprintf("%s-%d", s, i)
+	}
+}
+
+type host struct {
+	services []Service
+	paths    []string // of the services
+	front    *server
+}
+
+func (h *host) page(r *http.Request, title, live string, data any) web.Page {
+	p := web.Page{Title: title, Program: "upkeep", Live: live, Data: data, Refresh: 10}
+	p.Nav = []web.Link{{Href: "/", Text: "Services", Current: r.URL.Path == "/"}}
+	if login.HasSession(r.Context()) {
+		p.User = login.Name(r.Context())
+	}
+	return p
+}
+
+// An entry is one service on the front page and in the API.
+type entry struct {
+	Name   string             `json:"name"`
+	Status *supervisor.Status `json:"status,omitempty"`
+	Error  string             `json:"error,omitempty"` // why its supervisor can't be asked
+	Href   string             `json:"-"`
+	View   view               `json:"-"`
+}
+
+// ask asks all supervisors at once. One that hangs delays the page by a few
+// seconds only.
+func (h *host) ask(ctx context.Context) []entry {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	list := make([]entry, len(h.services))
+	var wg sync.WaitGroup
+	for i, svc := range h.services {
+		wg.Go(func() {
+			e := entry{Name: svc.Name, Href: h.paths[i]}
+			st, err := svc.Status(ctx)
+			if err != nil {
+				e.Error = err.Error()
+				e.View.Sentence, e.View.Tone, e.View.Sign = textNoSupervisor, "bad", "!"
+			} else {
+				e.Status, e.View = &st, h.front.view(st, nil)
+			}
+			list[i] = e
+		})
+	}
+	wg.Wait()
+	return list
+}
+
+func (h *host) list(w http.ResponseWriter, r *http.Request) {
+	list := h.ask(r.Context())
+	good := 0
+	for _, e := range list {
+		if e.Status != nil && e.Status.Code == supervisor.CodeCurrent {
+			good++
+		}
+	}
+	sentence := fmt.Sprintf("%d of %d services up to date", good, len(list))
+	tone := "good"
+	if good < len(list) {
+		tone = "warn"
+	}
+	h.front.pages.Render(w, http.StatusOK, "host.html", h.page(r, sentence, "/events", struct {
+		Sentence, Tone string
+		Services       []entry
+	}{sentence, tone, list}))
+}
+
+func (h *host) api(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, http.StatusOK, struct {
+		Services []entry `json:"services"`
+	}{h.ask(r.Context())})
+}
+
+// events tells of changes of any service.
+func (h *host) events(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	changed := make(chan struct{}, 1)
+	for _, svc := range h.services {
+		go func() {
+			for range svc.Watch(ctx) {
+				select {
+				case changed <- struct{}{}:
+				default:
+				}
+				if ctx.Err() != nil {
+					return
+				}
+			}
+		}()
+	}
+	web.ServeChanges(w, r, changed, pause)
+}
