@@ -101,13 +101,13 @@ func testExchanged(t *testing.T) {
 	b := newBench(t, "")
 	b.start()
 	b.until("first start", func(s Status, v string) bool { return v == "v1.0.0" })
-	b.engine.deps.Runner = &sabotage{b.engine.deps.Runner, func(file string) {
+	b.sabotage(func(file string) {
 		if strings.Contains(file, "v1.0.1") {
 			if err := errors.Join(os.Remove(file), os.WriteFile(file, []byte("#!/bin/sh\nsleep 1000\n"), 0o755)); err != nil {
 				t.Error(err)
 			}
 		}
-	}}
+	})
 	b.publish("v1.0.1")
 	s := b.until("update", func(s Status, v string) bool { return v != "" && s.LastResult != nil && s.Update == nil })
 	if s.LastResult.Result != ResultInstalled || b.serves() != "v1.0.1" {
@@ -220,7 +220,7 @@ func testLinkStuck(t *testing.T) {
 	b.start()
 	b.until("first start", func(s Status, v string) bool { return v == "v1.0.0" })
 	// The engine switches to the new version; then the old name is in the way.
-	b.engine.deps.Runner = &sabotage{b.engine.deps.Runner, func(file string) {
+	b.sabotage(func(file string) {
 		if strings.Contains(file, "v1.0.1") {
 			if err := os.Remove(b.cfg.Service.Path); err != nil {
 				t.Error(err)
@@ -229,7 +229,7 @@ func testLinkStuck(t *testing.T) {
 				t.Error(err)
 			}
 		}
-	}}
+	})
 	b.publish("v1.0.1")
 	s := b.until("roll-back", func(s Status, v string) bool { return v == "v1.0.0" && s.LastResult != nil && s.Update == nil })
 	if s.LastResult.Result != ResultRolledBack || s.Service.Version != "v1.0.0" {
@@ -241,6 +241,13 @@ func testLinkStuck(t *testing.T) {
 	}
 	if !found {
 		t.Errorf("nobody is told: %+v", s.Events)
+	}
+}
+
+func (b *bench) sabotage(f func(file string)) {
+	b.t.Helper()
+	if err := b.engine.do(context.Background(), func() { b.engine.deps.Runner = &sabotage{b.engine.deps.Runner, f} }); err != nil {
+		b.t.Fatal(err)
 	}
 }
 
