@@ -30,6 +30,7 @@ type Config struct {
 	Keys    string               `toml:"keys" comment:"Folder of the zone's keys: pairs of K*.key and K*.private files, see 'upkeep-dns keygen'."`
 	State   string               `toml:"state" comment:"Folder of the index and of the newest tree head. It must outlive restarts."`
 	HTTP    string               `toml:"http" comment:"Address for metrics (/metrics) and the page of the index; empty is none."`
+	Hosts   []string             `toml:"hosts" comment:"Names that the page is reached under, without port; localhost and its address always work."`
 	Queries int                  `toml:"query_log" comment:"Log one of so many queries; 0 is none."`
 	Zone    dnsserver.ZoneConfig `toml:"zone" comment:"The zone."`
 	TLS     TLSConfig            `toml:"tls" comment:"Encrypted transports. The name servers in the zone announce them by SVCB records."`

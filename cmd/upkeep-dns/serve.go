@@ -150,7 +150,7 @@ func serveHTTP(ctx context.Context, wg *sync.WaitGroup, c Config, dnsAddr string
 	if err != nil {
 		return listenError(&dnsserver.ListenError{Network: "TCP", Addr: c.HTTP, Err: err}, "-http")
 	}
-	security := web.Security{Log: log}
+	security := web.Security{Hosts: c.Hosts, Log: log}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", web.Secure(security, promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	page := indexpage.Config{Security: security, Zone: c.Zone.Zone, LogName: db.Name, Log: log}

@@ -137,6 +137,16 @@ func (h *host) api(w http.ResponseWriter, r *http.Request) {
 	}{h.ask(r.Context())})
 }
 
+// watchAgain is how long a supervisor that went away is left alone.
+const watchAgain = 3 * time.Second
+
+func tell(changed chan<- struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default: // told already
+	}
+}
+
 // events tells of changes of any service.
 func (h *host) events(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
@@ -144,13 +154,18 @@ func (h *host) events(w http.ResponseWriter, r *http.Request) {
 	changed := make(chan struct{}, 1)
 	for _, svc := range h.services {
 		go func() {
-			for range svc.Watch(ctx) {
-				select {
-				case changed <- struct{}{}:
-				default:
+			// The watch of a supervisor that stops ends; it may start again.
+			for ctx.Err() == nil {
+				for range svc.Watch(ctx) {
+					tell(changed)
+					if ctx.Err() != nil {
+						return
+					}
 				}
-				if ctx.Err() != nil {
-					return
+				select {
+				case <-ctx.Done():
+				case <-time.After(watchAgain):
+					tell(changed)
 				}
 			}
 		}()
