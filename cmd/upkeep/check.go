@@ -229,8 +229,18 @@ func printAnswer(w io.Writer, asked string, a discover.Answer, err error, each b
 	if a.Proof != "" {
 		row("proof", "%s", a.Proof)
 	}
-	if a.Source != "" && !each {
+	switch {
+	case a.Source == "":
+	case len(a.Sources) > 1:
+		row("from", "%s (%d of %d sources)", a.Source, strings.Count(a.Source, ", ")+1, len(a.Sources))
+	default:
 		row("from", "%s", a.Source)
+	}
+	switch {
+	case !a.Fresh.StaleSince.IsZero() && a.Fresh.Last.IsZero():
+		row("fresh", "no: there never was a fresh verified answer")
+	case !a.Fresh.StaleSince.IsZero():
+		row("fresh", "no, stale since %s; the last fresh answer was on %s", since(a.Fresh.StaleSince), since(a.Fresh.Last))
 	}
 	if each {
 		for _, s := range a.Sources {

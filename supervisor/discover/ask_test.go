@@ -232,3 +232,28 @@ func TestForkedSource(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// Two operators of the same index, each with a zone and a key of its own.
+func TestTwoZones(t *testing.T) {
+	one, two := zonetest.New(t, zonetest.Fast), zonetest.New(t, zonetest.Fast)
+	anchor := filepath.Join(t.TempDir(), "anchor")
+	if err := os.WriteFile(anchor, []byte(two.Anchor()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := discoverer(t, one, func(c *Config, _ *Options) {
+		c.Also, c.Agree = []Zone{{Zone: testZone, Sources: []string{"udp://" + two.Addr}, Anchor: anchor}}, 2
+	})
+	a, err := d.Ask(t.Context(), hello)
+	if err != nil || join(a.Versions) != "v1.0.1 v0.3.0" || !strings.Contains(a.Proof, "2 sources agree") {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	// One of them alone cannot bring in a version.
+	two.Publish(t, 200, epoch, "v1.0.66", "v0.3.0")
+	a, err = d.Ask(t.Context(), hello)
+	if err != nil || join(a.Versions) != "v0.3.0" {
+		t.Errorf("%+v, %v", a.Versions, err)
+	}
+	if len(a.Events) != 1 || a.Events[0].Kind != EventVanished {
+		t.Errorf("events %+v", a.Events)
+	}
+}

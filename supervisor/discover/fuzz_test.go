@@ -160,3 +160,25 @@ func FuzzAnchors(f *testing.F) {
 		}
 	})
 }
+
+// FuzzCache: other users of the machine write into the shared folder.
+func FuzzCache(f *testing.F) {
+	for _, s := range fuzzSeeds(f)[:2] {
+		f.Add(s, int64(10))
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, wire []byte, age int64) {
+		c := cache{dir}
+		m := new(dns.Msg)
+		if m.Unpack(wire) != nil || len(m.Question) != 1 || age < -1000 || age > 1<<20 {
+			return
+		}
+		q := question{dns.CanonicalName(m.Question[0].Name), m.Question[0].Qtype}
+		c.store(epoch, map[question]result{q: {reply: reply{msg: m}}}, "x")
+		for got, r := range c.load(epoch.Add(time.Duration(age)*time.Second), "x") {
+			if got != q || age < 0 || time.Duration(age)*time.Second >= lowestTTL(m) {
+				t.Errorf("%v at %d s: %v", got, age, r.msg)
+			}
+		}
+	})
+}

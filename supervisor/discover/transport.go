@@ -277,12 +277,13 @@ func (s *stream) try(ctx context.Context, q *dns.Msg) (r *dns.Msg, reused bool, 
 			s.mu.Unlock()
 			return nil, false, s.failed
 		}
-		var conn net.Conn
-		conn, s.failed = s.dial(ctx)
-		s.at = time.Now()
-		if s.failed != nil {
+		conn, err := s.dial(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.failed, s.at = err, time.Now()
+			}
 			s.mu.Unlock()
-			return nil, false, s.failed
+			return nil, false, err
 		}
 		s.dials++
 		s.conn = conn

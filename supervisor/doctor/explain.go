@@ -52,7 +52,7 @@ func Explain(err error) Advice {
 		return Advice{"this configuration, or the index", "Check the module's path for upper and lower case and for a major version like /v2 at its end. A new module appears when the index has read the log up to it; an index that watches single modules has to be told about it."}
 	case errors.Is(err, discover.ErrStale):
 		return Advice{"the index, somebody who replays old answers on the way, or this machine's clock",
-			"Check the clock. Compare with another source (upkeep check -v with a second -source). If all are old, the operator's index has stopped reading the log."}
+			"Check the clock. Compare with another source (upkeep check -v with a second -source). If all are old, the operator's index has stopped reading the log. If the operator confirms that the index was set up anew with another log, remove discovery.json from the folder of the state."}
 	case errors.Is(err, discover.ErrDisagree):
 		return Advice{"one of the sources; evidence is kept when two signed answers contradict each other",
 			"Run upkeep check -v to see what each source says. A source that is only behind catches up within minutes. Signed contradictions at one log size are the operator's to explain: send the evidence."}
