@@ -97,6 +97,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /history", s.history)
 	mux.HandleFunc("GET /log", s.serviceLog)
 	mux.HandleFunc("GET /events", s.events)
+	mux.HandleFunc("GET /changes", s.showChanges)
 	mux.HandleFunc("POST /action", s.action)
 	mux.Handle("GET /static/", web.Static())
 	if s.cfg.Metrics != nil {

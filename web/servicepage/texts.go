@@ -22,7 +22,11 @@ var resultText = map[string]string{
 	supervisor.ResultFailed:     "failed",
 	supervisor.ResultCancelled:  "cancelled",
 	supervisor.ResultPostponed:  "postponed",
+	resultDone:                  "done",
 }
+
+// resultDone is the result of decisions, such as skip or pause.
+const resultDone = "done"
 
 var resultTone = map[string]string{
 	supervisor.ResultInstalled:  "good",

@@ -49,9 +49,10 @@ type buildLinks struct{ Build, Notes string }
 
 type resultView struct {
 	supervisor.Result
-	Text string
-	Tone string
-	Took time.Duration
+	Text    string
+	Tone    string
+	Took    time.Duration
+	Changes string // address of the page with the changed dependencies
 }
 
 // maxVersions and maxShown bound the overview; the rest is one click away.
@@ -102,7 +103,7 @@ func (s *server) view(st supervisor.Status, log []string) view {
 	}
 	v.Links = buildLinks{Build: s.buildLink(st.Service, running), Notes: s.releaseNotes(st.Service.Module, running.Version)}
 	for _, r := range st.History[:min(len(st.History), maxShown)] {
-		v.Results = append(v.Results, viewResult(r))
+		v.Results = append(v.Results, s.viewResult(st, r))
 	}
 	return v
 }
@@ -158,8 +159,8 @@ func badges(v supervisor.VersionVerdict) []badge {
 	return b
 }
 
-func viewResult(r supervisor.Result) resultView {
-	v := resultView{Result: r, Text: resultText[r.Result], Tone: resultTone[r.Result]}
+func (s *server) viewResult(st supervisor.Status, r supervisor.Result) resultView {
+	v := resultView{Result: r, Text: resultText[r.Result], Tone: resultTone[r.Result], Changes: s.changesLink(st, r)}
 	if v.Text == "" {
 		v.Text = r.Result
 	}
@@ -220,10 +221,13 @@ func (s *server) history(w http.ResponseWriter, r *http.Request) {
 		Total   int
 	}{Query: text, Events: st.Events, Total: len(st.History)}
 	for _, k := range []string{"", supervisor.ResultInstalled, supervisor.ResultRolledBack, supervisor.ResultRefused,
-		supervisor.ResultFailed, supervisor.ResultCancelled, supervisor.ResultPostponed} {
+		supervisor.ResultFailed, supervisor.ResultCancelled, supervisor.ResultPostponed, resultDone} {
 		label := resultText[k]
-		if k == "" {
-			label = "all results"
+		switch k {
+		case "":
+			label = "everything"
+		case resultDone:
+			label = "decisions"
 		}
 		data.Choices = append(data.Choices, choice{k, label, k == want})
 	}
@@ -234,7 +238,7 @@ func (s *server) history(w http.ResponseWriter, r *http.Request) {
 		if text != "" && !strings.Contains(fmt.Sprint(res.From, " ", res.To, " ", res.Reason, " ", res.By, " ", res.Kind), text) {
 			continue
 		}
-		data.Results = append(data.Results, viewResult(res))
+		data.Results = append(data.Results, s.viewResult(st, res))
 	}
 	s.pages.Render(w, http.StatusOK, "history.html", s.page(r, "History", "", data))
 }
