@@ -33,6 +33,7 @@ type build struct {
 	deps   *stdCache // compiled dependencies; nil: not shared
 	dir    string    // of this build, deleted afterwards
 	steps  []Step
+	cpu    time.Duration // of the current step
 	clean  func()
 }
 
@@ -56,8 +57,9 @@ func (b *build) mounts() (goroot, mod, gopath, std, work, proxy sandbox.Mount) {
 
 func (b *build) step(name string, f func() error) error {
 	start := time.Now()
+	b.cpu = 0
 	err := f()
-	b.steps = append(b.steps, Step{name, time.Since(start).Round(time.Millisecond)})
+	b.steps = append(b.steps, Step{name, time.Since(start).Round(time.Millisecond), b.cpu.Round(time.Millisecond)})
 	return err
 }
 
@@ -355,6 +357,7 @@ func (b *build) fillStd(ctx context.Context, pkgs []string) error {
 			Args: append([]string{p(goroot) + "/bin/go" + exe(), "build", "-trimpath", "--"}, pkgs...),
 			Env:  env, Dir: p(work), Mounts: []sandbox.Mount{goroot, std, work},
 			Limits: b.s.limits(b.s.cfg.CompileTimeout.D(), b.large), Output: out,
+			CPU: func(d time.Duration) { b.cpu += d },
 		})
 		out.flush()
 		return err
@@ -422,6 +425,7 @@ func (b *build) runGo(ctx context.Context, job sandbox.Job) error {
 			}
 		}
 	}()
+	job.CPU = func(d time.Duration) { b.cpu += d }
 	err := b.s.sb.Run(ctx, job)
 	close(done)
 	<-watched

@@ -338,3 +338,44 @@ func TestFailures(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkBuild measures the build of a new version of a small net/http
+// server, confined where this machine can do that, with the standard library
+// compiled before.
+func BenchmarkBuild(b *testing.B) {
+	e := newEcosystem(b)
+	publish := func(i int) {
+		e.publish("example.org/server", fmt.Sprintf("v1.0.%d", i), fmt.Sprintf("-- main.go --\npackage main\n\nimport (\n\t\"log\"\n\t\"net/http\"\n)\n\nfunc main() {\n\tlog.Fatal(http.ListenAndServe(\":%d\", nil))\n}\n", 8000+i))
+	}
+	for i := range b.N + 1 {
+		publish(i)
+	}
+	_, err := sandbox.New(sandbox.Config{})
+	ts := start(b, e, testOptions{confined: err == nil})
+	build := func(i int) spec.Record {
+		rec, err := ts.lookup(b, fmt.Sprintf("example.org/server@v1.0.%d/%s/", i, target()))
+		if err != nil {
+			b.Fatal(err)
+		}
+		return rec
+	}
+	build(0)
+	var cpu time.Duration
+	i := 0
+	for b.Loop() {
+		i++
+		if i > b.N {
+			publish(i)
+		}
+		rec := build(i)
+		res, err := ts.Result(rec.Spec)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, st := range res.Steps {
+			cpu += st.CPU
+		}
+	}
+	b.ReportMetric(cpu.Seconds()/float64(i), "CPU-s/op")
+	b.ReportMetric(b.Elapsed().Seconds()/float64(i)/2, "of-limit")
+}

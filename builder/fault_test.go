@@ -438,7 +438,7 @@ func TestKill(t *testing.T) {
 }
 
 // killedServer is the process that TestKill kills.
-func killedServer(t *testing.T, dir string) {
+func killedServer(t testing.TB, dir string) {
 	e := &ecosystem{t: t, url: os.Getenv("UPKEEP_TEST_KILL_PROXY"), key: os.Getenv("UPKEEP_TEST_KILL_DB")}
 	ts := start(t, e, testOptions{dir: dir, key: os.Getenv("UPKEEP_TEST_KILL_KEY")})
 	fmt.Println(ts.url)

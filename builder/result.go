@@ -53,6 +53,7 @@ type Result struct {
 type Step struct {
 	Name string
 	Took time.Duration
+	CPU  time.Duration // of its commands; 0 if it is not known
 }
 
 // Done reports whether the result is final.

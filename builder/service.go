@@ -36,6 +36,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -326,7 +327,7 @@ func (s *Service) work(ctx context.Context, j *job) {
 	}
 	switch {
 	case f == nil:
-		logger.Info("build done", "sum", res.Sum, "size", res.Size, "took", res.Took.Round(time.Millisecond))
+		logger.Info("build done", "sum", res.Sum, "size", res.Size, "took", res.Took.Round(time.Millisecond), "steps", stepsText(res.Steps))
 		s.finish(j, res, false)
 	case errors.Is(context.Cause(ctx), errClosing):
 		res.State, res.Error = StateTempFailed, errClosing.Text
@@ -357,6 +358,21 @@ func (s *Service) work(ctx context.Context, j *job) {
 		res.RetryAt = time.Now().Add(s.backoff(j.tries)).UTC()
 		s.finish(j, res, false)
 	}
+}
+
+// stepsText says how long each step took, and with how much processor time.
+func stepsText(steps []Step) string {
+	var b strings.Builder
+	for i, st := range steps {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %.2fs", st.Name, st.Took.Seconds())
+		if st.CPU > 0 {
+			fmt.Fprintf(&b, " (CPU %.2fs)", st.CPU.Seconds())
+		}
+	}
+	return b.String()
 }
 
 // backoff returns the time between one try and the next.

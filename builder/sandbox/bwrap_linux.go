@@ -200,6 +200,9 @@ func (b *bwrap) Run(ctx context.Context, job Job) error {
 		}
 		return gateW.Close()
 	})
+	if cpu, ok := group.cpu(); ok && job.CPU != nil {
+		job.CPU(cpu)
+	}
 	var exit *ExitError
 	if errors.As(err, &exit) && group.outOfMemory() {
 		return fmt.Errorf("%w (%w)", ErrMemory, err)

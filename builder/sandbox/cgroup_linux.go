@@ -18,6 +18,7 @@ type cgroups struct {
 	v2     bool
 	memory string // folder below which groups are made
 	pids   string // the same as memory in v2
+	cpu    string // counts processor time; "" if it is not there
 }
 
 // A group holds one command's processes. A nil group sets no limits.
@@ -47,12 +48,15 @@ func openCgroups() (*cgroups, error) {
 	if p, ok := own["memory"]; ok && own["pids"] != "" {
 		c.memory = v1Dir("memory", p)
 		c.pids = v1Dir("pids", own["pids"])
+		if p, ok := own["cpuacct"]; ok {
+			c.cpu = v1Dir("cpuacct", p)
+		}
 	} else if p, ok := own[""]; ok {
 		c.v2 = true
 		if c.memory, err = openV2(filepath.Join(cgroupRoot, p)); err != nil {
 			return nil, err
 		}
-		c.pids = c.memory
+		c.pids, c.cpu = c.memory, c.memory
 	} else {
 		return nil, errors.New("the memory and pids controllers are not there")
 	}
@@ -99,7 +103,10 @@ func (c *cgroups) create(seq int64, l Limits) (*group, error) {
 	}
 	name := fmt.Sprintf("upkeep-build-%d-%d", os.Getpid(), seq)
 	g := &group{c: c}
-	for _, parent := range []string{c.memory, c.pids} {
+	for _, parent := range []string{c.memory, c.pids, c.cpu} {
+		if parent == "" {
+			continue
+		}
 		dir := filepath.Join(parent, name)
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			g.remove()
@@ -137,6 +144,30 @@ func (g *group) add(pid int) error {
 		}
 	}
 	return nil
+}
+
+// cpu returns the processor time of the group's processes.
+func (g *group) cpu() (time.Duration, bool) {
+	if g == nil || g.c.cpu == "" {
+		return 0, false
+	}
+	dir := g.dirs[len(g.dirs)-1]
+	if !g.c.v2 {
+		data, err := os.ReadFile(filepath.Join(dir, "cpuacct.usage"))
+		n, err2 := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+		return time.Duration(n), err == nil && err2 == nil
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "cpu.stat"))
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(data)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "usage_usec "); ok {
+			n, err := strconv.ParseInt(v, 10, 64)
+			return time.Duration(n) * time.Microsecond, err == nil
+		}
+	}
+	return 0, false
 }
 
 // outOfMemory reports whether the kernel ended a process of the group.

@@ -48,6 +48,9 @@ type Job struct {
 	Network bool
 	Limits  Limits
 	Output  io.Writer // standard output and standard error
+
+	// CPU is told the processor time of the command when that is known.
+	CPU func(time.Duration)
 }
 
 // A Sandbox runs commands. Its methods may be called concurrently.
