@@ -157,6 +157,11 @@ func serveHTTP(ctx context.Context, wg *sync.WaitGroup, c Config, dnsAddr string
 	if ap, err := netip.ParseAddrPort(dnsAddr); err == nil && !ap.Addr().IsUnspecified() {
 		page.Server = dnsAddr
 	}
+	facts := &health{zone: c.Zone, keys: func() ([]*dnsserver.Key, error) { return loadKeys(c) }, index: idx, port: 53, log: log}
+	if ap, err := netip.ParseAddrPort(dnsAddr); err == nil {
+		facts.port = ap.Port() // a zone on another port is there on all its servers
+	}
+	page.Health = facts.Facts
 	mux.Handle("/", indexpage.New(page, idx))
 	fmt.Printf("http: http://%s/\n", l.Addr())
 	serveMux(ctx, wg, &http.Server{Handler: mux}, l, log)
