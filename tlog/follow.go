@@ -228,9 +228,8 @@ func (f *follower[T]) read(ctx context.Context, j *tileJob[T], right func() bool
 	}
 	wrong := 0
 	for attempt := 0; ; attempt++ {
-		data, err := c.getTile(ctx, j.tile, maxDataTile)
+		err := f.fetch(ctx, j)
 		if err == nil {
-			j.content.set(data)
 			if err = check(); err == nil {
 				if c.dir != nil {
 					c.dir.save(j.tile, j.content.bytes())
@@ -250,6 +249,22 @@ func (f *follower[T]) read(ctx context.Context, j *tileJob[T], right func() bool
 		case <-time.After(delay(attempt, err, rand.Float64())):
 		}
 	}
+}
+
+// fetch gets a data tile from the server, unchecked.
+func (f *follower[T]) fetch(ctx context.Context, j *tileJob[T]) (err error) {
+	c := f.cfg.Client
+	if dir := c.transport.dir; dir != "" {
+		j.content.buf, err = (&TileDir{dir: dir}).readInto(j.content.buf, j.tile)
+		if err == nil || j.tile.W == tileWidth {
+			return err
+		}
+	}
+	data, err := c.getTile(ctx, j.tile, maxDataTile)
+	if err == nil {
+		j.content.set(data)
+	}
+	return err
 }
 
 // refusal tells a server without data tiles from one that has no tiles at all.

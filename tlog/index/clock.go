@@ -63,17 +63,23 @@ func (c *clock) observe(record int64, owner uint64, commit int64) {
 	if commit <= c.now {
 		return
 	}
-	k := max(minOwners, len(c.claims)/agreePart)
-	if len(c.claims) < k {
+	k, later := max(minOwners, len(c.claims)/agreePart), 0
+	for _, o := range c.claims {
+		if o.time > c.now {
+			later++
+		}
+	}
+	if later < k { // then the k-th latest claim is no news
 		return
 	}
-	var buf [256]int64
-	times := buf[:0]
+	times := make([]int64, 0, 256)
 	for _, o := range c.claims {
-		times = append(times, o.time)
+		if o.time > c.now {
+			times = append(times, o.time)
+		}
 	}
 	slices.Sort(times)
-	c.now = max(c.now, times[len(times)-k])
+	c.now = times[len(times)-k]
 }
 
 func (c *clock) append(b []byte) []byte {

@@ -37,15 +37,19 @@ func (d *delta) size() int64 {
 	return int64(len(d.table)*4 + len(d.mods)*24 + len(d.entries)*72 + len(d.arena))
 }
 
-// find returns the module of a path, adding it if needed.
-func (d *delta) find(hash uint64, path []byte) uint32 {
+// find returns the module of a path, adding it if needed; ok is false for what
+// is not a module path.
+func (d *delta) find(hash uint64, path []byte) (m uint32, ok bool) {
 	mask := uint64(len(d.table) - 1)
 	i := hash & mask
 	for ; d.table[i] != 0; i = (i + 1) & mask {
 		m := &d.mods[d.table[i]-1]
 		if m.hash == hash && bytes.Equal(m.path.of(d.arena), path) {
-			return d.table[i] - 1
+			return d.table[i] - 1, true
 		}
+	}
+	if !validPath(path) {
+		return 0, false
 	}
 	d.mods = append(d.mods, deltaModule{hash: hash, path: d.keep(path), head: -1})
 	n := uint32(len(d.mods))
@@ -53,7 +57,7 @@ func (d *delta) find(hash uint64, path []byte) uint32 {
 	if len(d.mods)*2 > len(d.table) {
 		d.grow()
 	}
-	return n - 1
+	return n - 1, true
 }
 
 func (d *delta) grow() {
@@ -105,9 +109,8 @@ func (d *delta) warm(recs []rec) {
 	}
 }
 
-// add takes in a version of a module.
-func (d *delta) add(r *rec, record, time int64) {
-	m := d.find(r.hash, r.path)
+// add takes in a version of a module that find returned.
+func (d *delta) add(m uint32, r *rec, record, time int64) {
 	if d.redundant(d.mods[m].head, r.ver, r.pre) || d.replaceNewest(m, r, record, time) {
 		return
 	}

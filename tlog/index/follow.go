@@ -81,6 +81,11 @@ func (s *Store) apply(t *tlog.Tile, recs *tileRecs) {
 	s.delta.warm(recs.recs)
 	for k := range recs.recs {
 		r := &recs.recs[k]
+		m, ok := s.delta.find(r.hash, r.path)
+		if !ok {
+			recs.bad = append(recs.bad, recs.nums[k])
+			continue
+		}
 		id := t.First + int64(recs.nums[k])
 		if r.kind == pseudo {
 			s.pos.clock.observe(id, r.owner, r.commit)
@@ -92,12 +97,12 @@ func (s *Store) apply(t *tlog.Tile, recs *tileRecs) {
 		if r.toolchain {
 			s.addToolchain(r.pre, id, now)
 		}
-		s.delta.add(r, id, now)
+		s.delta.add(m, r, id, now)
 	}
 	if len(recs.bad) > 0 {
 		s.pos.Skipped += int64(len(recs.bad))
 		s.metrics.skip(len(recs.bad))
 		n := recs.bad[0]
-		s.log.Warn("log has records that are not two well-formed lines of one module; they are skipped", "count", len(recs.bad), "first", t.First+int64(n), "text", httpget.Line(string(t.Records[n]), 200))
+		s.log.Warn("log has records that are not two well-formed lines of one module; they are skipped", "count", len(recs.bad), "one", t.First+int64(n), "text", httpget.Line(string(t.Records[n]), 200))
 	}
 }

@@ -20,7 +20,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte("a.b v1.0.0 " + goodHash + "\na.b v1.0.1/go.mod " + goodHash + "\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var r rec
-		if !parseRecord(data, &r) {
+		if !parseRecord(data, &r) || !validPath(r.path) {
 			return
 		}
 		version := string(appendVersion(nil, r.ver, r.pre))

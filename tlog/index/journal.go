@@ -105,7 +105,10 @@ func (s *Store) replay(r *reader) error {
 		if len(path) == 0 {
 			break
 		}
-		m := d.find(maphash.Bytes(seed, path), path)
+		m, ok := d.find(maphash.Bytes(seed, path), path)
+		if !ok {
+			return ErrCorrupt
+		}
 		for range r.uvarint() {
 			e, pre := r.entry()
 			if r.bad {

@@ -36,7 +36,8 @@ var toolchainPath = []byte("golang.org/toolchain")
 //	<path> <version> h1:<hash>
 //	<path> <version>/go.mod h1:<hash>
 //
-// It reports whether the record is well-formed.
+// It reports whether the record is well-formed, but for the path: that is left
+// to validPath, which the caller needs to ask once for each path.
 func parseRecord(b []byte, r *rec) bool {
 	i := bytes.IndexByte(b, ' ')
 	if i <= 0 || i > maxPath {
@@ -63,7 +64,7 @@ func parseRecord(b []byte, r *rec) bool {
 		return false
 	}
 	var ok bool
-	if r.ver, r.pre, r.commit, ok = parseVersion(version); !ok || !validPath(path) {
+	if r.ver, r.pre, r.commit, ok = parseVersion(version); !ok {
 		return false
 	}
 	r.path = path

@@ -47,7 +47,7 @@ type Options struct {
 }
 
 const (
-	defaultMergeBytes    = 128 << 20
+	defaultMergeBytes    = 96 << 20
 	defaultJournalPeriod = 3 * time.Second
 )
 

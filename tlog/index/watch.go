@@ -111,10 +111,14 @@ func (s *Store) Add(head tlog.TreeHead, path string, found []Found) error {
 		if !parseRecord(f.Record.Data, &r) || string(r.path) != path || string(appendVersion(nil, r.ver, r.pre)) != f.Version {
 			return fmt.Errorf("updating the index: record %d of the log is not about %s %s", f.Record.ID, path, f.Version)
 		}
+		m, ok := s.delta.find(r.hash, r.path)
+		if !ok {
+			return fmt.Errorf("updating the index: record %d of the log is not of a module", f.Record.ID)
+		}
 		if r.toolchain {
 			s.addToolchain(r.pre, f.Record.ID, f.Time)
 		}
-		s.delta.add(&r, f.Record.ID, f.Time)
+		s.delta.add(m, &r, f.Record.ID, f.Time)
 	}
 	s.polled = append(s.polled, path)
 	return s.addHead(head)
