@@ -32,12 +32,10 @@ type sourceFlags struct {
 	sources multi
 	anchor  string
 	trust   string
-	timeout time.Duration
 
 	key, builder, proxy, sumdb, ca string
 
-	set map[string]bool
-	fs  *flag.FlagSet
+	fs *flag.FlagSet
 }
 
 type multi []string
