@@ -108,6 +108,23 @@ func TestSentence(t *testing.T) {
 	}
 }
 
+func TestShorten(t *testing.T) {
+	long := "Failing: New versions can't be learned: discovery: source \"server://127.0.0.1:1\" is a name server of l.upkeep.test. itself, which cannot give the chain"
+	for text, want := range map[string][2]string{
+		"Up to date.":               {"Up to date.", ""},
+		long:                        {"Failing: New versions can't be learned", long[len("Failing: New versions can't be learned: "):]},
+		strings.Repeat("word ", 40): {strings.TrimSpace(strings.Repeat("word ", 21)) + " word …", strings.Repeat("word ", 40)},
+		strings.Repeat("x", 200):    {strings.Repeat("x", 200), ""},
+	} {
+		if head, more := shorten(text); head != want[0] || more != want[1] {
+			t.Errorf("shorten(%q) = %q, %q", text, head, more)
+		}
+	}
+	if s, _, _ := sentence(supervisor.Status{Code: supervisor.CodeFailing, Summary: "The service is down."}); s != "Failing: The service is down." {
+		t.Error(s)
+	}
+}
+
 func TestEveryPageRendersEmptyAndFull(t *testing.T) {
 	for name, f := range map[string]*fake{"empty": {}, "full": newFake()} {
 		h := New(Config{}, f)

@@ -16,6 +16,7 @@ import (
 type view struct {
 	supervisor.Status
 	Sentence string // the one sentence at the top
+	More     string // its details, when it is long
 	Tone     string // good, warn, bad, info: the colour
 	Sign     string // beside the sentence, says the same as the colour
 	Freshly  bool   // there was a validated answer
@@ -64,6 +65,7 @@ const (
 func (s *server) view(st supervisor.Status, log []string) view {
 	v := view{Status: st, Log: log}
 	v.Sentence, v.Tone, v.Sign = sentence(st)
+	v.Sentence, v.More = shorten(v.Sentence)
 	for _, e := range st.Events {
 		if e.Security {
 			v.Security = append(v.Security, e)
@@ -124,8 +126,32 @@ func sentence(st supervisor.Status) (text, tone, sign string) {
 	}
 	if st.Summary != "" {
 		text = st.Summary
+		if tone == "bad" && !strings.HasPrefix(text, textFailing) {
+			text = textFailing + ": " + text
+		}
 	}
 	return text, tone, sign
+}
+
+// maxSentence is how long a heading may be before its details go below it.
+const maxSentence = 110
+
+// shorten parts a long sentence at its last colon that leaves a short heading.
+func shorten(text string) (head, more string) {
+	if len(text) <= maxSentence {
+		return text, ""
+	}
+	if i := strings.LastIndex(text[:maxSentence], ": "); i > len(textFailing) {
+		// The first colon behind "Failing" is where the cause begins.
+		if j := strings.Index(text[len(textFailing)+1:], ": "); j >= 0 {
+			i = min(i, len(textFailing)+1+j)
+		}
+		return text[:i], text[i+2:]
+	}
+	if i := strings.LastIndexByte(text[:maxSentence], ' '); i > 0 {
+		return text[:i] + " …", text
+	}
+	return text, ""
 }
 
 var kindTone = map[string]string{"patch": "good", "minor": "info", "major": "warn", "toolchain": "info", "prerelease": "warn"}
