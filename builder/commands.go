@@ -20,13 +20,13 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"example.org/upkeep/builder/source"
-	"example.org/upkeep/internal/goproxy"
 )
 
 // commandLists finds the main packages of modules in their verified zips.
 type commandLists struct {
 	src    *source.Source
 	dir    string
+	slots  chan struct{} // one for each list that is being made
 	single singleflight.Group
 
 	mu    sync.Mutex
@@ -35,6 +35,7 @@ type commandLists struct {
 
 const (
 	maxCommandLists = 1000
+	maxListZip      = 100 << 20 // bytes
 	maxListFiles    = 50_000    // files of a zip that are looked at
 	maxListFile     = 256 << 10 // bytes of a file, up to its package clause
 )
@@ -64,13 +65,19 @@ func (c *commandLists) read(ctx context.Context, m module.Version) ([]Command, e
 	if err := module.Check(m.Path, m.Version); err != nil {
 		return nil, notFound(sentence(err.Error()))
 	}
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	tmp, err := os.MkdirTemp(c.dir, "list-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
 	file := filepath.Join(tmp, "zip")
-	if _, err := c.src.Zip(ctx, m, file, goproxy.MaxZip, nil); err != nil {
+	if _, err := c.src.Zip(ctx, m, file, maxListZip, nil); err != nil {
 		return nil, err
 	}
 	z, err := zip.OpenReader(file)

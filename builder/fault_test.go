@@ -268,6 +268,75 @@ func TestAbandoned(t *testing.T) {
 	}
 }
 
+// What was queued when the server stopped is built after the next start,
+// though nobody asks again.
+func TestQueueGoesOn(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	e.setBroken(func(string) int { return 503 })
+	ts := start(t, e, testOptions{change: func(c *Config) {
+		c.Drain, c.Backoff = config.Duration(0), config.Duration(time.Hour)
+	}})
+	var specs []spec.Spec
+	for _, v := range []string{"v1.0.0", "v1.0.1"} {
+		s, err := spec.Parse("example.org/hello@" + v + "/" + target() + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := ts.queue.add(s, "192.0.2.0/24")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Its first try has failed, the second is an hour away.
+		for {
+			_, _, out, _, change := ts.queue.snapshot(j, 0)
+			if slices.Contains(out, "Trying again in 1h0m0s.") {
+				break
+			}
+			<-change
+		}
+		specs = append(specs, s)
+	}
+	ts.stop()
+	e.setBroken(nil)
+	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key})
+	for _, s := range specs {
+		j := ts.queue.join(s)
+		if j == nil { // built already
+			if res, err := ts.Result(s); err != nil || res.State != StateSuccess {
+				t.Errorf("%s: %+v, %v", s, res, err)
+			}
+			continue
+		}
+		for {
+			_, _, _, done, change := ts.queue.snapshot(j, 0)
+			if done {
+				break
+			}
+			<-change
+		}
+		if j.res.State != StateSuccess {
+			t.Errorf("%s: %+v", s, j.res)
+		}
+	}
+}
+
+// No build starts on a disk that is nearly full, and none is remembered as failed.
+func TestDiskFull(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	ts := start(t, e, testOptions{change: func(c *Config) { c.DiskFree = 1 << 40 }})
+	sp := "example.org/hello@v1.0.0/" + target() + "/"
+	if resp, body := ts.get(t, "GET", "/tlog/lookup/"+sp); resp.StatusCode != 500 || !strings.Contains(string(body), "disk space") {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	ts.stop()
+	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key})
+	if _, err := ts.lookup(t, sp); err != nil {
+		t.Error(err)
+	}
+}
+
 // Verifiers decide what is logged.
 func TestVerifiers(t *testing.T) {
 	e := newEcosystem(t)

@@ -108,7 +108,7 @@ func (s *Service) serveLog(w http.ResponseWriter, r *http.Request, rest string) 
 		if sp, err := spec.ParseRequest(key); err == nil && !sp.Exact() {
 			sp, err := s.resolve(r.Context(), sp)
 			if err != nil {
-				status, text := statusOf(err)
+				status, text := s.statusOf(err)
 				http.Error(w, text, status)
 				return
 			}
@@ -121,13 +121,13 @@ func (s *Service) serveLog(w http.ResponseWriter, r *http.Request, rest string) 
 }
 
 // statusOf returns status and text for an error of ours.
-func statusOf(err error) (int, string) {
+func (s *Service) statusOf(err error) (int, string) {
 	f := failureOf(err)
-	return f.HTTPStatus(), f.Text
+	return f.HTTPStatus(), s.hide(f.Text)
 }
 
 func (s *Service) serveFailure(w http.ResponseWriter, r *http.Request, err error) {
-	status, text := statusOf(err)
+	status, text := s.statusOf(err)
 	if status >= 500 {
 		s.logger.Warn("request failed", "path", r.URL.Path, "err", errors.Unwrap(err), "text", text)
 	}
@@ -335,7 +335,7 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request, sp spec.Sp
 		case err := <-done:
 			if err != nil && ctx.Err() == nil {
 				s.logger.Warn("watching a build", "spec", sp.String(), "err", err)
-				_ = writeEvent(w, Event{Kind: "TempFailed", Error: failureOf(err).Text}) // the connection ends here anyway
+				_ = writeEvent(w, Event{Kind: "TempFailed", Error: s.hide(failureOf(err).Text)}) // the connection ends here anyway
 			}
 			return
 		}

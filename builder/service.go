@@ -81,6 +81,7 @@ type Service struct {
 	std        *stdCaches
 	deps       *stdCaches // nil: compiled dependencies are not shared
 	background sync.WaitGroup
+	watchers   atomic.Int64
 	pages      Pages
 	commands   *commandLists
 	logHandler http.Handler
@@ -109,6 +110,8 @@ const (
 	maxRecent = 50
 	maxTemp   = 10_000
 	maxAlarms = 100
+
+	maxWatchers = 5000 // requests that wait for builds
 )
 
 // New opens the service's folder. Call [Service.Run] to build and
@@ -181,7 +184,7 @@ func New(o Options) (_ *Service, err error) {
 		client, _ := ctx.Value(clientKey{}).(string)
 		return s.lookup(ctx, key, client)
 	}))
-	s.commands = &commandLists{src: o.Source, dir: s.workDir, known: map[module.Version][]Command{}}
+	s.commands = &commandLists{src: o.Source, dir: s.workDir, slots: make(chan struct{}, 2), known: map[module.Version][]Command{}}
 	if s.blobs, err = openBlobs(filepath.Join(o.Dir, "blobs")); err != nil {
 		return nil, err
 	}
@@ -322,6 +325,7 @@ func (s *Service) work(ctx context.Context, j *job) {
 	var f *Failure
 	if err != nil {
 		f = failureOf(err)
+		f = &Failure{Permanent: f.Permanent, NotFound: f.NotFound, Status: f.Status, Text: s.hide(f.Text), Err: f.Err}
 		logger.Warn("build failed", "permanent", f.Permanent, "text", f.Text, "err", f.Err)
 		s.alarmOf(f)
 	}
@@ -347,7 +351,7 @@ func (s *Service) work(ctx context.Context, j *job) {
 		s.queue.line(j, "The build needs more memory than its share; it is tried again when it can have all.")
 		s.metrics.builds.WithLabelValues("retried").Inc()
 		s.queue.again(j, time.Now())
-	case j.tries < s.cfg.Tries && !errors.Is(f, sandbox.ErrTimeout) && !errors.Is(f, sandbox.ErrMemory):
+	case j.tries < s.cfg.Tries && !errors.Is(f, sandbox.ErrTimeout):
 		wait := s.backoff(j.tries)
 		s.queue.line(j, f.Text)
 		s.queue.line(j, fmt.Sprintf("Trying again in %v.", wait))
@@ -575,6 +579,10 @@ func (s *Service) Watch(ctx context.Context, sp spec.Spec, client string, emit f
 // follow builds a spec, also one that was built before, or joins the build
 // that is under way.
 func (s *Service) follow(ctx context.Context, sp spec.Spec, client string, emit func(Event) error) (Result, error) {
+	defer s.watchers.Add(-1)
+	if s.watchers.Add(1) > maxWatchers {
+		return Result{Spec: sp, State: StateTempFailed, Error: errQueueFull.Text}, emit(Event{Kind: "TempFailed", Error: errQueueFull.Text})
+	}
 	j, err := s.enqueue(ctx, sp, client)
 	var f *Failure
 	if errors.As(err, &f) {
