@@ -18,16 +18,16 @@ type Progress struct {
 
 // A progress tells how catching up goes, about once a second.
 type progress struct {
-	report        func(Progress)
-	target        int64
-	start         time.Time
-	from          int64
-	told          time.Time
-	toldAt        int64
-	rate          float64
-	everTold      bool
-	now           func() time.Time
-	calls, period int
+	report   func(Progress)
+	target   int64
+	start    time.Time
+	from     int64
+	told     time.Time
+	toldAt   int64
+	rate     float64
+	everTold bool
+	now      func() time.Time
+	calls    int
 }
 
 func newProgress(cfg Config, from, target int64, now time.Time) *progress {

@@ -81,8 +81,6 @@ func (w *blockWriter) reset() {
 	w.last = w.last[:0]
 }
 
-func (w *blockWriter) empty() bool { return len(w.b) <= 4 }
-
 func (w *blockWriter) add(path []byte, l []entry, arena []byte) {
 	w.entries = w.entries[:0]
 	for i := range l {

@@ -55,7 +55,7 @@ func TestClockError(t *testing.T) {
 	} {
 		errs := runClock(t, tc.c, tc.from, tc.from+100_000)
 		at := func(share float64) int64 { return errs[int(share*float64(len(errs)-1))] }
-		t.Logf("%-38s worst late %6d s, median %6d s, 99 %% better than %6d s, earliest %+d s", tc.name, -at(0), -at(0.5), -at(0.01), at(1))
+		t.Logf("%-38s worst late %6d s, median %6d s, 99 %% better than %6d s, least %6d s", tc.name, -at(0), -at(0.5), -at(0.01), -at(1))
 		if -at(0.5) > tc.p50 || -at(0) > tc.hi || at(1) > tc.hi {
 			t.Errorf("%s: late by %d at the median and %d at most, early by %d; want at most %d, %d and %d", tc.name, -at(0.5), -at(0), at(1), tc.p50, tc.hi, tc.hi)
 		}
