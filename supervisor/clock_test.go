@@ -81,7 +81,7 @@ type clockBench struct {
 	probed time.Time    // first health check
 }
 
-func clockTest(t *testing.T, change func(*Config), f func(b *clockBench)) {
+func clockTest(t *testing.T, change func(*Config, *fakeRunner), f func(b *clockBench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -92,7 +92,7 @@ func clockTest(t *testing.T, change func(*Config), f func(b *clockBench)) {
 		b.cfg.Process.Restart = "always"
 		b.cfg.Updates.Delay, b.cfg.Updates.Jitter = 0, 0
 		b.cfg.Updates.Timezone = "UTC"
-		change(&b.cfg)
+		change(&b.cfg, b.runner)
 		b.content = new("binary")
 		if err := os.WriteFile(filepath.Join(dir, "hello-v1.0.0-"+testGo), []byte("binary"), 0o755); err != nil {
 			t.Fatal(err)
@@ -151,7 +151,7 @@ func between(t *testing.T, what string, got, low, high time.Duration) {
 
 // The delay counts from the first sight, over restarts of nothing but time.
 func TestDelay(t *testing.T) {
-	clockTest(t, func(c *Config) { c.Updates.Delay = config.Duration(72 * time.Hour) }, func(b *clockBench) {
+	clockTest(t, func(c *Config, r *fakeRunner) { c.Updates.Delay = config.Duration(72 * time.Hour) }, func(b *clockBench) {
 		time.Sleep(2 * time.Hour)
 		b.publish("v1.0.1")
 		between(t, "update", b.when("v1.0.1", 80*time.Hour), 71*time.Hour, 75*time.Hour)
@@ -159,7 +159,7 @@ func TestDelay(t *testing.T) {
 }
 
 func TestWindow(t *testing.T) {
-	clockTest(t, func(c *Config) { c.Updates.Windows = []string{"mo 02:00-04:00"} }, func(b *clockBench) {
+	clockTest(t, func(c *Config, r *fakeRunner) { c.Updates.Windows = []string{"mo 02:00-04:00"} }, func(b *clockBench) {
 		b.publish("v1.0.1")
 		// Saturday midnight to Monday 02:00 is 50 hours.
 		between(t, "update", b.when("v1.0.1", 60*time.Hour), 50*time.Hour, 50*time.Hour+10*time.Minute)
@@ -177,7 +177,7 @@ func TestWindow(t *testing.T) {
 // Jitter spreads and ends; failures back off, twice as long each time, up to
 // the limit, and are forgotten with success.
 func TestBackoff(t *testing.T) {
-	clockTest(t, func(c *Config) {
+	clockTest(t, func(c *Config, r *fakeRunner) {
 		c.Updates.BackoffMin, c.Updates.BackoffMax = config.Duration(time.Minute), config.Duration(8*time.Minute)
 		c.Updates.Interval = config.Duration(30 * time.Second)
 	}, func(b *clockBench) {
@@ -209,8 +209,7 @@ func TestProbationClock(t *testing.T) {
 	for life, stays := range map[time.Duration]bool{
 		time.Millisecond: false, 2 * time.Second: false, 20 * time.Second: false, 29 * time.Second: false, 31 * time.Second: true,
 	} {
-		clockTest(t, func(c *Config) {}, func(b *clockBench) {
-			b.runner.life["v1.0.1"] = life
+		clockTest(t, func(_ *Config, r *fakeRunner) { r.life["v1.0.1"] = life }, func(b *clockBench) {
 			b.publish("v1.0.1")
 			time.Sleep(2 * time.Hour)
 			synctest.Wait()
@@ -229,7 +228,7 @@ func TestProbationClock(t *testing.T) {
 // that was installed; the service isn't touched by it.
 func TestClockJumps(t *testing.T) {
 	for _, jump := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
-		clockTest(t, func(c *Config) {
+		clockTest(t, func(c *Config, r *fakeRunner) {
 			c.Updates.Delay = config.Duration(10 * time.Hour)
 			c.Updates.Windows = []string{"02:00-04:00"}
 		}, func(b *clockBench) {
@@ -246,8 +245,7 @@ func TestClockJumps(t *testing.T) {
 
 // A crashing service is started again with growing pauses, for ever.
 func TestRestarts(t *testing.T) {
-	clockTest(t, func(c *Config) {}, func(b *clockBench) {
-		b.runner.life["v1.0.0"] = time.Millisecond
+	clockTest(t, func(_ *Config, r *fakeRunner) { r.life["v1.0.0"] = time.Millisecond }, func(b *clockBench) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		n := len(strings.Fields(b.runner.starts()))
@@ -274,7 +272,7 @@ func TestProbationHealth(t *testing.T) {
 		{"bad at the end", func(d time.Duration) bool { return d < 28*time.Second }, false, "became unhealthy"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			clockTest(t, func(c *Config) {}, func(b *clockBench) {
+			clockTest(t, func(c *Config, r *fakeRunner) {}, func(b *clockBench) {
 				check := checkFunc(func() error {
 					b.runner.mu.Lock()
 					defer b.runner.mu.Unlock()

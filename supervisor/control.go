@@ -380,6 +380,8 @@ func (e *Engine) summary(s *Status) (Code, string) {
 		return CodeFailing, "Updates are off: " + s.Self.ConfigErr
 	case e.infoErr != nil:
 		return CodeFailing, "Updates are off: " + e.infoErr.Error()
+	case e.doc.Repair != "":
+		return CodeFailing, fmt.Sprintf("%s still stands for a version that was rolled back and can't be put right; %s runs.", s.Service.Path, s.Service.Version)
 	}
 	c := s.Plan.Candidate
 	if c != nil && last != nil && last.To == c.Pair && (last.Result == ResultRefused || last.Result == ResultFailed) {

@@ -11,6 +11,7 @@ import (
 type document struct {
 	Seed      string               `json:"seed"` // of this installation's place in the jitter
 	Update    *update              `json:"update,omitempty"`
+	Repair    string               `json:"repair,omitempty"` // file that the service's name is to stand for and doesn't
 	Installed []installed          `json:"installed,omitempty"`
 	Paused    bool                 `json:"paused,omitempty"`
 	PausedBy  string               `json:"paused_by,omitempty"`

@@ -169,31 +169,36 @@ func (e *Engine) checker() Checker {
 // Run supervises until the service ends by itself or ctx does, and returns the
 // exit status to end with.
 func (e *Engine) Run(ctx context.Context) (status int, err error) {
-	defer close(e.ended)
+	bg, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	status, err = e.run(ctx, func() { wg.Go(func() { e.poll(bg) }) })
+	// Nobody reads messages any more: say so before waiting for those who send some.
+	close(e.ended)
+	cancel()
+	wg.Wait()
 	if e.lock != nil {
-		defer func() { err = errors.Join(err, e.lock.Unlock()) }()
+		err = errors.Join(err, e.lock.Unlock())
 	}
+	return status, err
+}
+
+func (e *Engine) run(ctx context.Context, poll func()) (status int, err error) {
 	e.load()
 	if said, err := e.deps.Runner.Recover(); err != nil {
 		e.addEvent(Event{Kind: "left_over", Text: err.Error()})
 	} else if said != "" {
 		e.log.Warn(said)
 	}
+	// Before anything is written there: what is being written looks the same.
+	if err := e.place.Clean(); err != nil {
+		e.log.Warn("left-over files stay", "err", err)
+	}
 	// The service first; everything else can wait until it runs.
 	if err := e.begin(); err != nil {
 		return 1, err
 	}
 	close(e.began)
-	if err := e.place.Clean(); err != nil {
-		e.log.Warn("left-over files stay", "err", err)
-	}
-	bg, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() { e.poll(bg) })
-
+	poll()
 	stop := ctx.Done()
 	for {
 		select {
@@ -286,11 +291,29 @@ const maxHistory = 100
 
 // look finds out which binary the service's name stands for and what it is.
 func (e *Engine) look() {
+	if e.repair(); e.doc.Repair != "" {
+		e.use(e.doc.Repair)
+		return
+	}
 	file, _, err := e.place.Current()
 	if err != nil {
 		file = e.place.Path
 	}
 	e.use(file)
+}
+
+// repair tries again to put the service's name back where a roll-back could
+// not. Until it succeeds the right file is started all the same.
+func (e *Engine) repair() {
+	if e.doc.Repair == "" {
+		return
+	}
+	if err := e.place.Switch(e.doc.Repair); err != nil {
+		e.log.Error("the service's name still stands for a version that was rolled back", "err", err)
+		return
+	}
+	e.log.Info("the service's name was put right", "file", e.doc.Repair)
+	e.doc.Repair, e.dirty = "", true
 }
 
 // use takes a file for the running binary.

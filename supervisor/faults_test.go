@@ -150,7 +150,7 @@ func testStopInEachState(t *testing.T) {
 			b.start()
 			select {
 			case <-b.ended:
-			case <-time.After(10 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Fatal("the supervisor does not stop")
 			}
 			if b.runErr != nil || b.status != 0 {
@@ -198,7 +198,7 @@ func testBuilderDown(t *testing.T) {
 // After probation a crash is the service's business: it is started again.
 func testCrashLater(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, "v1.0.1=crash:1s")
+	b := newBench(t, "v1.0.1=crash:2s")
 	b.publish("v1.0.1")
 	b.start()
 	s := b.until("crash", func(s Status, v string) bool { return s.Service.Restarts > 0 && v == "v1.0.1" && s.Service.Running })
@@ -239,8 +239,19 @@ func testLinkStuck(t *testing.T) {
 	for _, ev := range s.Events {
 		found = found || ev.Kind == "rollback_incomplete"
 	}
-	if !found {
-		t.Errorf("nobody is told: %+v", s.Events)
+	if !found || s.Code != CodeFailing {
+		t.Errorf("nobody is told: %s %q %+v", s.Code, s.Summary, s.Events)
+	}
+	// A restart in this state runs the right version, and what is in the way is gone one day.
+	b.stop()
+	b.start()
+	b.until("restart", func(s Status, v string) bool { return v == "v1.0.0" && s.Code == CodeFailing })
+	if err := os.RemoveAll(b.cfg.Service.Path); err != nil {
+		t.Fatal(err)
+	}
+	b.until("repair", func(s Status, v string) bool { return s.Code != CodeFailing })
+	if got := b.target(); got != "v1.0.0" {
+		t.Errorf("the link points at %s", got)
 	}
 }
 
@@ -303,7 +314,7 @@ func testHooks(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, "")
 			b.cfg.Hooks.Before = []string{"/bin/sh", "-c", tc.script}
-			b.cfg.Hooks.Timeout = config.Duration(500 * time.Millisecond)
+			b.cfg.Hooks.Timeout = config.Duration(3 * time.Second)
 			b.publish("v1.0.1")
 			b.start()
 			s := b.until("end", func(s Status, v string) bool { return v != "" && s.LastResult != nil && s.Update == nil })

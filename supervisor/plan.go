@@ -88,6 +88,7 @@ func (e *Engine) replan() {
 	if e.stopping {
 		return
 	}
+	e.repair()
 	c := e.decision.Candidate
 	if c == nil || e.automatic(c) != "" {
 		if u != nil {
@@ -133,6 +134,8 @@ func (e *Engine) automatic(c *policy.Candidate) string {
 		return "updates are off: " + e.infoErr.Error()
 	case e.stateErr != nil:
 		return "updates are off: " + e.stateErr.Error()
+	case e.doc.Repair != "":
+		return "updates are off: the service's name stands for a version that was rolled back"
 	}
 	return ""
 }

@@ -325,7 +325,7 @@ func TestUpdate(t *testing.T) {
 	b.start()
 	b.until("first start", func(s Status, v string) bool { return v == "v1.0.0" && s.Service.Running })
 	b.publish("v1.0.1")
-	s := b.until("update", func(s Status, v string) bool { return v == "v1.0.1" && s.LastResult != nil })
+	s := b.until("update", func(s Status, v string) bool { return v == "v1.0.1" && s.LastResult != nil && s.Update == nil })
 	if s.LastResult.Result != ResultInstalled || s.LastResult.To.Version != "v1.0.1" || s.LastResult.LogIndex != 3 {
 		t.Errorf("result %+v", s.LastResult)
 	}
@@ -375,10 +375,12 @@ func testBadVersion(t *testing.T) {
 		t.Run(fmt.Sprintf("%s,%v", tc.behaviour, tc.noHealth), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, "v1.0.1="+tc.behaviour)
+			// A loaded machine takes its time to start a process.
+			b.cfg.Health.StartTime = config.Duration(3 * time.Second)
 			if tc.noHealth {
 				b.cfg.Health.URL = ""
+				b.cfg.Health.Probation = config.Duration(3 * time.Second)
 			}
-			b.cfg.Health.StartTime = config.Duration(500 * time.Millisecond)
 			b.start()
 			b.until("first start", func(s Status, v string) bool { return v == "v1.0.0" })
 			b.publish("v1.0.1")

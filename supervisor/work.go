@@ -318,18 +318,23 @@ func (e *Engine) rollBack(proc process.Process, u update, start bool) outcome {
 			errs = append(errs, err)
 		}
 	}
+	stuck := ""
 	if err := e.place.Switch(u.FromFile); err != nil {
 		errs = append(errs, err)
+		stuck = u.FromFile
 	}
 	if !start {
-		return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func(*update) { e.proc = nil; e.use(u.FromFile) }}
+		return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func(*update) {
+			e.proc, e.doc.Repair = nil, stuck
+			e.use(u.FromFile)
+		}}
 	}
 	old, err := e.deps.Runner.Start(e.processSpec(u.FromFile))
 	if err != nil {
 		errs = append(errs, err)
 	}
 	return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func(*update) {
-		e.proc = nil
+		e.proc, e.doc.Repair = nil, stuck
 		e.use(u.FromFile)
 		if err != nil {
 			e.addEvent(Event{Kind: "service_down", Text: fmt.Sprintf("the previous version can't be started: %v", err)})
