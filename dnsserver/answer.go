@@ -61,8 +61,8 @@ func staleness(head index.Head, limit time.Duration, now time.Time) string {
 	return ""
 }
 
-// answer answers a question of class IN. It may make signatures only if sign
-// is set, else it returns errNotSigned when one is missing.
+// answer answers a question of class IN. When a signature is missing that it may
+// not make it returns errNotSigned or errDenialNotSigned.
 func (v *view) answer(q *query, now time.Time, sign bool) (*answer, error) {
 	z := v.zone
 	switch q.qtype {

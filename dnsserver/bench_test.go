@@ -57,6 +57,29 @@ func BenchmarkMissingPlain(b *testing.B) {
 	}
 }
 
+// BenchmarkTurnedAway is what a name costs that would need a signature when
+// there is no more room for it.
+func BenchmarkTurnedAway(b *testing.B) {
+	h := testHandler(b, testConfig(), testIndex())
+	var packets [][]byte
+	for i := range 1000 {
+		packet, _ := question(fmt.Sprintf("x%d.y%d._.github.com.v0.%s", i, i, testZone), dns.TypeTXT, true).Pack()
+		packets = append(packets, packet)
+	}
+	var q query
+	out := make([]byte, 0, 2048)
+	now := h.now()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		var ok bool
+		if out, ok = h.respond(out[:0], packets[i%len(packets)], client, &q, now, crowded); ok {
+			b.Fatal("answered")
+		}
+		out = h.appendTruncated(out[:0], &q)
+	}
+}
+
 // An answer from the cache allocates nothing.
 func TestCachedAllocates(t *testing.T) {
 	h := testHandler(t, testConfig(), testIndex())

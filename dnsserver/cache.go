@@ -27,17 +27,19 @@ func (c *cache) bucket(hash uint64) []atomic.Pointer[answer] {
 	return c.slots[i : i+ways]
 }
 
-func (c *cache) get(key []byte, hash, gen uint64, now int64) *answer {
+// get returns the answer to a question, nil if there is none that is good now;
+// known says that there is one at all.
+func (c *cache) get(key []byte, hash, gen uint64, now int64) (a *answer, known bool) {
 	b := c.bucket(hash)
 	for i := range b {
 		if a := b[i].Load(); a != nil && a.hash == hash && a.key == string(key) {
 			if a.gen != gen || now >= a.refresh {
-				return nil
+				return nil, true
 			}
-			return a
+			return a, true
 		}
 	}
-	return nil
+	return nil, false
 }
 
 func (c *cache) put(a *answer) {

@@ -25,6 +25,7 @@ type mode uint8
 
 const (
 	atOnce  mode = iota // only with signatures that are there
+	crowded             // the same, and no more queries can wait: no work for what was not asked for lately
 	signing             // making signatures
 	queued              // making signatures; it was counted for the rate limit before it waited
 )
@@ -54,7 +55,7 @@ func (h *Handler) respond(out, packet []byte, c Client, q *query, now time.Time,
 		a = failure(dns.RcodeRefused, edeNotAuth, "")
 	default:
 		var err error
-		if a, err = h.find(v, q, now, how != atOnce); err != nil {
+		if a, err = h.find(v, q, now, how); err != nil {
 			if c.Transport != UDP || h.cookie(q, c, now).valid {
 				return out, false
 			}
@@ -135,18 +136,22 @@ func (h *Handler) cookie(q *query, c Client, now time.Time) (r cookieReply) {
 
 // find returns the answer to a question, from the cache or anew.
 // The error is one of the two that say that a signature is missing.
-func (h *Handler) find(v *view, q *query, now time.Time, sign bool) (*answer, error) {
+func (h *Handler) find(v *view, q *query, now time.Time, how mode) (*answer, error) {
 	key := q.cacheKey()
 	hash := maphash.Bytes(h.answers.seed, key)
-	if a := h.answers.get(key, hash, v.gen, now.Unix()); a != nil {
+	a, known := h.answers.get(key, hash, v.gen, now.Unix())
+	if a == nil && !known {
+		a, known = h.denials.get(key, hash, v.gen, now.Unix())
+	}
+	if a != nil {
 		h.stat.hits.Add(1)
 		return a, nil
 	}
-	if a := h.denials.get(key, hash, v.gen, now.Unix()); a != nil {
-		h.stat.hits.Add(1)
-		return a, nil
+	if how == crowded && !known && q.do {
+		// A flood of names that nobody asked for lately: no work for them.
+		return nil, errDenialNotSigned
 	}
-	a, err := v.answer(q, now, sign)
+	a, err := v.answer(q, now, how >= signing)
 	if err == errNotSigned || err == errDenialNotSigned {
 		return nil, err
 	}

@@ -21,8 +21,10 @@ func sharePort(network, address string, c syscall.RawConn) error {
 		if canShare {
 			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 		}
-		// The system may give less; that is no error.
+		// The system may give less; that is no error. With the right to, more
+		// than its limit can be had.
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20)
+		bigBuffer(int(fd))
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20)
 	})
 	if cerr != nil {

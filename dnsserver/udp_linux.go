@@ -35,8 +35,6 @@ const (
 const (
 	waitSlots  = 1024 // at some 20,000 signatures a second, a wait of 50 ms
 	waitPacket = 512  // longer queries are told to use TCP
-	signIdle   = 8    // signatures after a batch that was not full
-	signBusy   = 4    // full batches for each signature
 )
 
 // A waiter is a query that waits for a signature.
@@ -70,7 +68,7 @@ type udpWorker struct {
 
 	queue       []waiter // a ring
 	first, wait int      // the oldest, and how many there are
-	full        int      // full batches in a row
+	share       signShare
 }
 
 func (s *Server) serveUDP(c *net.UDPConn) {
@@ -126,6 +124,7 @@ func (w *udpWorker) run() {
 			continue // for example, an ICMP error about an earlier answer
 		}
 		now := w.s.h.now()
+		begin := time.Now()
 		w.ready = 0
 		for i := range w.got {
 			w.answer(i, now)
@@ -133,24 +132,20 @@ func (w *udpWorker) run() {
 		if w.flush(send) != nil {
 			return
 		}
+		end := time.Now()
 		if w.ready > 0 {
-			w.s.h.stat.took(time.Since(now), w.ready)
+			w.s.h.stat.took(end.Sub(begin), w.ready)
 		}
-		if w.got == batch {
-			w.full++
-		} else {
-			w.full = 0
-		}
-		if w.wait == 0 || w.full%signBusy != 0 {
+		w.share.packets(begin, end)
+		if w.wait == 0 {
 			continue
 		}
-		n := 1
-		if w.full == 0 {
-			n = min(signIdle, w.wait)
-		}
 		w.ready = 0
-		for range n {
+		for n := 0; n < maxInRow && w.wait > 0 && (w.got == 0 || w.share.left > 0); n++ {
 			w.signNext()
+			next := time.Now()
+			w.share.left -= next.Sub(end)
+			end = next
 		}
 		if w.flush(send) != nil {
 			return
@@ -205,7 +200,11 @@ func (w *udpWorker) answer(i int, now time.Time) {
 		// Longer than any query: what there is of it reads as malformed.
 		packet = packet[:min(len(packet), maxPacket)]
 	}
-	msg, ok := w.s.h.respond(w.messages[w.ready][:0], packet, client, &w.q, now, atOnce)
+	how := atOnce
+	if w.wait == waitSlots {
+		how = crowded
+	}
+	msg, ok := w.s.h.respond(w.messages[w.ready][:0], packet, client, &w.q, now, how)
 	if !ok {
 		if w.later(i, packet, client, now) {
 			return
