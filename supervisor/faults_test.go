@@ -36,6 +36,7 @@ func TestFaults(t *testing.T) {
 		{"new version misbehaves", testBadVersion},
 		{"new binary can't be executed", testNotExecutable},
 		{"binary exchanged after verification", testExchanged},
+		{"kept binary changed on disk", testKeptChanged},
 		{"service leaves something behind", testLeftovers},
 		{"stop in each state", testStopInEachState},
 		{"builder down, then up", testBuilderDown},
@@ -117,6 +118,41 @@ func testExchanged(t *testing.T) {
 	if err != nil || strings.TrimSpace(string(name)) != "hello" {
 		t.Errorf("the process is called %q, %v; want the service's name", name, err)
 	}
+}
+
+// A binary that was changed after its verification isn't started, and fetched again.
+func testKeptChanged(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	b.publish("v1.0.1")
+	b.start()
+	b.until("update", func(s Status, v string) bool { return v == "v1.0.1" && s.Update == nil })
+	if err := b.engine.Do(t.Context(), Action{Verb: VerbRollback}); err != nil {
+		t.Fatal(err)
+	}
+	b.until("roll-back", func(s Status, v string) bool { return v == "v1.0.0" && s.Update == nil })
+	file := filepath.Join(b.dir, "hello-v1.0.1-"+testGo)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := errors.Join(os.Remove(file), os.WriteFile(file, data, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.engine.Do(t.Context(), Action{Verb: VerbUpdate, Version: "v1.0.1"}); err != nil {
+		t.Fatal(err)
+	}
+	s := b.until("refusal", func(s Status, v string) bool {
+		return v == "v1.0.0" && s.Update == nil && s.LastResult.Result == ResultRefused
+	})
+	if s.Events[0].Kind != kindChanged || b.metric("upkeep_verification_failures_total", "kind="+kindChanged) != 1 {
+		t.Errorf("events %+v", s.Events)
+	}
+	if err := b.engine.Do(t.Context(), Action{Verb: VerbUpdate, Version: "v1.0.1"}); err != nil {
+		t.Fatal(err)
+	}
+	b.until("update with a new download", func(s Status, v string) bool { return v == "v1.0.1" && s.Update == nil })
 }
 
 // hookDisk calls a function at the write of the state by a number.

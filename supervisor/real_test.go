@@ -34,7 +34,7 @@ const testGo = "go1.26.8"
 // A bench is a supervisor of a real process, in this process, with versions
 // and binaries at the test's command.
 type bench struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	addr string
 	cfg  Config
@@ -57,7 +57,7 @@ type bench struct {
 }
 
 // newBench lays out a folder with v1.0.0 installed.
-func newBench(t *testing.T, behaviour string) *bench {
+func newBench(t testing.TB, behaviour string) *bench {
 	t.Helper()
 	dir := t.TempDir()
 	b := &bench{t: t, dir: dir, addr: freeAddr(t), reg: prometheus.NewRegistry()}
@@ -89,7 +89,7 @@ func newBench(t *testing.T, behaviour string) *bench {
 	return b
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	if testing.Verbose() {
@@ -98,7 +98,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -34,6 +34,9 @@ func (e *Engine) enter(u *update, s State) {
 		if have := e.doc.binary(c.ToFile); have != nil && have.Pair == c.To {
 			f.have = new(*have)
 		}
+		if kept := e.doc.binary(e.current); kept != nil {
+			f.kept = new(*kept)
+		}
 		e.start(u, func(ctx context.Context) outcome { return e.fetch(ctx, f) })
 	case StateVerified:
 		e.start(u, func(ctx context.Context) outcome { return e.before(ctx, c) })
@@ -82,6 +85,7 @@ type fetching struct {
 	old  string     // binary in use
 	spec spec.Spec  // of the new one
 	have *installed // the new one, when it was installed before
+	kept *installed // the old one, when its sum is known
 }
 
 // fetch obtains the binary, if it isn't at hand, and makes it ready to run.
@@ -93,8 +97,11 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 	if err != nil {
 		return fail(err)
 	}
-	fromSum, fromSize, err := install.Sum(kept)
-	if err != nil {
+	var fromSum string
+	var fromSize int64
+	if f.kept != nil && f.kept.File == kept {
+		fromSum, fromSize = f.kept.Sum, f.kept.Size // checked when somebody goes back to it
+	} else if fromSum, fromSize, err = install.Sum(kept); err != nil {
 		return fail(err)
 	}
 	keep := func(n *update) {
@@ -103,7 +110,9 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 			e.doc.remember(installed{Pair: u.From, File: kept, Sum: fromSum, Size: fromSize, Since: fileTime(kept)})
 		}
 	}
-	if have != nil && install.Check(have.File, have.Sum) == nil {
+	// Whether it is still what was verified is seen in the next state, of the
+	// opened file.
+	if have != nil && sizeOf(have.File) == have.Size {
 		b := *have
 		return outcome{event: evDone, apply: func(n *update) {
 			keep(n)
@@ -137,6 +146,14 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 				"use process.ambient_capabilities"})
 		}
 	}}
+}
+
+func sizeOf(file string) int64 {
+	fi, err := os.Stat(file)
+	if err != nil {
+		return -1
+	}
+	return fi.Size()
 }
 
 func fileTime(file string) time.Time {
@@ -192,7 +209,11 @@ func (e *Engine) before(ctx context.Context, u update) outcome {
 	}
 	if err := install.CheckOpen(f, u.ToSum); err != nil {
 		f.Close()
-		return outcome{event: evFail, err: &VerificationError{kindChanged, err}}
+		// Forgotten, so that the next try downloads it again.
+		forget := func(n *update) {
+			e.doc.Installed = slices.DeleteFunc(e.doc.Installed, func(b installed) bool { return b.File == n.ToFile })
+		}
+		return outcome{event: evFail, err: &VerificationError{kindChanged, err}, apply: forget}
 	}
 	return outcome{event: evDone, apply: func(n *update) { n.open = f }}
 }
