@@ -77,7 +77,7 @@ func crashChild(env string) error {
 }
 
 // Journal and merge all the time, so that kills meet them.
-var crashOptions = index.Options{MergeBytes: 300 << 10, JournalPeriod: time.Nanosecond}
+var crashOptions = index.Options{MergeBytes: 300 << 10, MergeModules: 100, JournalPeriod: time.Nanosecond}
 
 // TestKill kills a follower at random instants, again and again, and wants the
 // index to come out as one that was never disturbed.

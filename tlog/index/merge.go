@@ -8,10 +8,6 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// mergeModules bounds the modules of one transaction of a merge, and so the
-// memory it takes.
-const mergeModules = 200_000
-
 // commit stores what was collected, with the position. While much is still to
 // come it goes to the journal; at the end, or when it is much, into the blocks.
 func (s *Store) commit(caughtUp bool) error {
@@ -23,20 +19,28 @@ func (s *Store) commit(caughtUp bool) error {
 
 // merge moves the delta into the blocks and shows the result. It may be
 // interrupted between its transactions: the position says so, and since
-// merging again changes nothing, the next merge makes it whole.
+// merging again changes nothing, the next merge makes it whole. While much is
+// merged, queries find some modules newer than the head says.
 func (s *Store) merge() error {
 	order := s.delta.sorted()
-	if len(order) > mergeModules && !s.pos.Merging {
+	if len(order) > s.opts.MergeModules && !s.pos.Merging {
 		if err := s.writeJournal(); err != nil { // what is merged must not be lost half-way
 			return err
 		}
 	}
 	for first := true; first || len(order) > 0; first = false {
-		n := min(len(order), mergeModules)
+		n := min(len(order), s.opts.MergeModules)
 		if err := s.mergePart(order[:n], n == len(order)); err != nil {
 			return fmt.Errorf("merging into the index: %w", err)
 		}
 		order = order[n:]
+		if len(order) > 0 {
+			// The old pages are free once no query reads them: else the file would
+			// grow to twice its size.
+			if err := s.newView(); err != nil {
+				return err
+			}
+		}
 	}
 	s.delta.reset()
 	clear(s.tools)

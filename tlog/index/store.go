@@ -43,11 +43,13 @@ type Options struct {
 	// How much is collected before it is merged, and how often the journal is
 	// written; 0 for the defaults.
 	MergeBytes    int64
+	MergeModules  int // in one transaction
 	JournalPeriod time.Duration
 }
 
 const (
 	defaultMergeBytes    = 96 << 20
+	defaultMergeModules  = 50_000 // bounds the memory of a merge
 	defaultJournalPeriod = 3 * time.Second
 )
 
@@ -159,6 +161,9 @@ func Open(file string, opts Options) (s *Store, err error) {
 	}
 	if opts.MergeBytes == 0 {
 		opts.MergeBytes = defaultMergeBytes
+	}
+	if opts.MergeModules == 0 {
+		opts.MergeModules = defaultMergeModules
 	}
 	if opts.JournalPeriod == 0 {
 		opts.JournalPeriod = defaultJournalPeriod

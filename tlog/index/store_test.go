@@ -157,7 +157,7 @@ func TestStoreAgainstOracle(t *testing.T) {
 	c := client(t, srv, url)
 	file := filepath.Join(t.TempDir(), "index.db")
 	// Small limits, so that journal and merges happen often.
-	s := open(t, file, index.Options{MergeBytes: 1 << 20, JournalPeriod: time.Millisecond})
+	s := open(t, file, index.Options{MergeBytes: 1 << 20, MergeModules: 77, JournalPeriod: time.Millisecond})
 	for _, n := range []int64{700, 701, 20_000, size} {
 		if err := srv.SetSize(n); err != nil {
 			t.Fatal(err)
