@@ -2,8 +2,10 @@ package tlog_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -338,6 +340,48 @@ func TestRetryAfter(t *testing.T) {
 			t.Errorf("a refusal was tried %d times", tries.Load())
 		}
 	})
+}
+
+// A server may compress, and must not make us unpack without end.
+func TestCompression(t *testing.T) {
+	srv, err := logtest.NewServer("", content, 2000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bomb atomic.Bool
+	var compressed atomic.Int64
+	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "gzip" {
+			t.Errorf("%s was asked for with encoding %q", r.URL.Path, r.Header.Get("Accept-Encoding"))
+		}
+		rec := httptest.NewRecorder()
+		srv.ServeHTTP(rec, r)
+		if rec.Code != http.StatusOK {
+			w.WriteHeader(rec.Code)
+			return
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		defer z.Close()
+		compressed.Add(1)
+		if bomb.Load() && strings.Contains(r.URL.Path, "/data/") {
+			for range 64 {
+				_, _ = z.Write(make([]byte, 1<<20))
+			}
+			return
+		}
+		_, _ = z.Write(rec.Body.Bytes())
+	}))
+	defer hs.Close()
+	r := reading{t: t, c: content}
+	if err := r.read(newClient(t, srv, hs.URL, nil)); err != nil || r.next != 2000 || compressed.Load() == 0 {
+		t.Fatalf("read %d records of %d compressed answers: %v", r.next, compressed.Load(), err)
+	}
+	bomb.Store(true)
+	r = reading{t: t, c: content}
+	if err := r.read(newClient(t, srv, hs.URL, nil)); !errors.Is(err, httpget.ErrTooLarge) {
+		t.Errorf("64 MB in an answer: %v; want ErrTooLarge", err)
+	}
 }
 
 func TestRateLimit(t *testing.T) {
