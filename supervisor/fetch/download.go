@@ -167,6 +167,8 @@ func (f *Fetcher) downloadError(ctx context.Context, r spec.Record, err error) e
 // resumeDelay is the wait before a download goes on; tests shorten it.
 var resumeDelay = 300 * time.Millisecond
 
+var errStalled = fmt.Errorf("no byte came for %s", stallTimeout)
+
 var errTooLong = errors.New("longer than allowed")
 
 // resuming reads a file over HTTP and goes on where it was when the connection
@@ -181,16 +183,17 @@ type resuming struct {
 	resumes int
 
 	body   io.ReadCloser
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
+	cause  func() error
 	stall  *time.Timer
 }
 
 func (r *resuming) open() error {
 	r.Close()
-	ctx, cancel := context.WithCancel(r.ctx)
+	ctx, cancel := context.WithCancelCause(r.ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return err
 	}
 	// The file is a gzip file itself; the transport must not unpack anything.
@@ -201,7 +204,7 @@ func (r *resuming) open() error {
 			req.Header.Set("If-Range", r.etag)
 		}
 	}
-	stall := time.AfterFunc(stallTimeout, cancel)
+	stall := time.AfterFunc(stallTimeout, func() { cancel(errStalled) })
 	resp, err := r.hc.Do(req)
 	if err == nil {
 		if err = httpget.Check(resp); err != nil {
@@ -210,7 +213,10 @@ func (r *resuming) open() error {
 	}
 	if err != nil {
 		stall.Stop()
-		cancel()
+		if cause := context.Cause(ctx); cause != nil {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		cancel(nil)
 		return err
 	}
 	if r.off > 0 && resp.StatusCode != http.StatusPartialContent {
@@ -218,12 +224,13 @@ func (r *resuming) open() error {
 		if _, err := io.CopyN(io.Discard, resp.Body, r.off); err != nil {
 			resp.Body.Close()
 			stall.Stop()
-			cancel()
+			cancel(nil)
 			return err
 		}
 	}
 	r.etag = resp.Header.Get("ETag")
 	r.body, r.cancel, r.stall = resp.Body, cancel, stall
+	r.cause = func() error { return context.Cause(ctx) }
 	return nil
 }
 
@@ -241,6 +248,9 @@ func (r *resuming) Read(p []byte) (int, error) {
 		}
 		if err == nil {
 			continue
+		}
+		if cause := r.cause(); cause != nil && err != io.EOF {
+			err = fmt.Errorf("%w: %w", cause, err)
 		}
 		if err == io.EOF || r.ctx.Err() != nil || r.resumes >= maxResumes {
 			return 0, err
@@ -267,7 +277,7 @@ func (r *resuming) Close() error {
 	}
 	r.stall.Stop()
 	err := r.body.Close()
-	r.cancel()
+	r.cancel(nil)
 	r.body = nil
 	return err
 }
