@@ -194,6 +194,10 @@ func (s setup) write(ctx context.Context, fd *finder, sp spec.Spec) error {
 	cfg.Service.Path, cfg.Service.Module, cfg.Service.Package = s.name, sp.Module, sp.Dir
 	cfg.Service.Args, cfg.Service.Stripped = s.args, sp.Stripped
 	cfg.Fetch.Builder = fd.fetch.Builder()
+	if cfg.Discovery.Zone == "" && cfg.Discovery.Updates == "" {
+		// No index is known: new versions are learned from the module proxy.
+		cfg.Discovery.Fallback = true
+	}
 	if cfg.Discovery.Anchor != "" {
 		data, err := os.ReadFile(cfg.Discovery.Anchor)
 		if err != nil {

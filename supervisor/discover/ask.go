@@ -42,6 +42,10 @@ func New(cfg Config, opt Options) (*Discoverer, error) {
 	if cfg.Updates != "" {
 		zones = []Zone{{cfg.Updates, cfg.Sources, cfg.Anchor}}
 	}
+	if d.cfg.Fallback && cfg.Zone == "" && cfg.Updates == "" && len(cfg.Also) == 0 {
+		zones = nil // no index at all: the module proxy alone
+		d.cfg.Agree = 0
+	}
 	have := map[string]bool{}
 	for _, z := range zones {
 		if err := d.addZone(z, have); err != nil {
@@ -148,6 +152,9 @@ func (d *Discoverer) Close() {
 // each source said and what happened.
 func (d *Discoverer) Ask(ctx context.Context, module string) (Answer, error) {
 	now := d.opt.Now()
+	if len(d.sources) == 0 {
+		return d.askProxy(ctx, module, now)
+	}
 	answers, evs := d.askAll(ctx, module, now)
 	d.mu.Lock()
 	marks, before := d.state.Marks, d.state.Modules[module]
@@ -229,6 +236,18 @@ func (d *Discoverer) describe(a *Answer, v verdict) {
 	if len(names) > 1 {
 		a.Proof += fmt.Sprintf("; %d sources agree", len(names))
 	}
+}
+
+// askProxy is Ask without an index: what the module proxy lists is all there is.
+func (d *Discoverer) askProxy(ctx context.Context, module string, now time.Time) (Answer, error) {
+	a := Answer{Module: module, Asked: now, Fallback: true}
+	var err error
+	if a.Versions, err = d.opt.Fallback.Versions(ctx, module); err == nil {
+		a.Source, a.Proof = "module proxy", d.opt.Fallback.Describe()
+	}
+	err = errors.Join(err, d.remember(module, now, &a, verdict{versions: a.Versions, err: err}, err))
+	d.m.observe(a, err)
+	return a, err
 }
 
 // fallback takes versions from elsewhere, and says so.

@@ -184,6 +184,22 @@ func TestFallback(t *testing.T) {
 	}
 }
 
+// Without a zone the module proxy is all there is, by configuration.
+func TestProxyOnly(t *testing.T) {
+	for _, tc := range []fakeFallback{{}, {errors.New("proxy is down")}} {
+		cfg := DefaultConfig()
+		cfg.Fallback = true
+		d, err := New(cfg, Options{Fallback: tc, Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := d.Ask(t.Context(), hello)
+		if !errors.Is(err, tc.err) || (err == nil) != a.Fresh.StaleSince.IsZero() || err == nil && (join(a.Versions) != "v1.0.7" || !a.Fallback || len(a.Events) != 0) {
+			t.Errorf("%+v, %v", a, err)
+		}
+	}
+}
+
 // A program's own record, in a zone of its own below the root.
 func TestUpdates(t *testing.T) {
 	tr := zonetest.New(t, zonetest.Fast)

@@ -18,7 +18,7 @@ type Config struct {
 	Also       []Zone          `toml:"also" comment:"Further zones by other operators of the same index"`
 	Agree      int             `toml:"agree" comment:"How many sources must give the same version before it is believed"`
 	Updates    string          `toml:"updates" comment:"Read the program's own record _updates.<domain> of this domain instead of a zone"`
-	Fallback   bool            `toml:"fallback" comment:"When no source answers, take the module proxy's list, verified in the checksum database"`
+	Fallback   bool            `toml:"fallback" comment:"When no source has a fresh answer, or no zone is set, take the module proxy's list,\nverified in the checksum database"`
 	Timeout    config.Duration `toml:"timeout" comment:"For one question to one source, with its retries"`
 	MaxAge     config.Duration `toml:"max_age" comment:"A source whose log was read longer ago than this is stale: nothing from it is believed"`
 	MaxSilence config.Duration `toml:"max_silence" comment:"After this time without any fresh verified answer an alert is raised"`
