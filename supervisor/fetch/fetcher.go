@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"example.org/upkeep/dnsserver/name"
 	"example.org/upkeep/internal/goproxy"
 	"example.org/upkeep/tlog"
 )
@@ -33,8 +34,9 @@ type Fetcher struct {
 	proxy   *goproxy.Client // nil without a proxy
 	m       *metrics
 
-	mu    sync.Mutex
-	sumdb *tlog.Client // nil until its address is known
+	mu      sync.Mutex
+	sumdb   *tlog.Client          // nil until its address is known
+	entries map[string]name.Entry // versions that were verified
 }
 
 // New checks the configuration. It sends nothing. Without a checksum database

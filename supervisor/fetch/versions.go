@@ -40,18 +40,39 @@ func (f *Fetcher) Versions(ctx context.Context, mod string) ([]name.Entry, error
 	}
 	var out []name.Entry
 	for _, v := range best {
-		if err := f.VerifyVersion(ctx, mod, v); err != nil {
+		e, err := f.entry(ctx, mod, v)
+		if err != nil {
 			return nil, err
-		}
-		e := name.Entry{Version: v}
-		// The time is the proxy's word only. Without it the version counts as new.
-		if info, err := f.proxy.Info(ctx, mod, v); err == nil {
-			e.Time = info.Time
 		}
 		out = append(out, e)
 	}
 	sort.Slice(out, func(i, j int) bool { return semver.Compare(out[i].Version, out[j].Version) > 0 })
 	return out, nil
+}
+
+// entry verifies a version, once: what an append-only log has, it keeps.
+func (f *Fetcher) entry(ctx context.Context, mod, v string) (name.Entry, error) {
+	f.mu.Lock()
+	e, ok := f.entries[mod+"@"+v]
+	f.mu.Unlock()
+	if ok {
+		return e, nil
+	}
+	if err := f.VerifyVersion(ctx, mod, v); err != nil {
+		return e, err
+	}
+	e.Version = v
+	// The time is the proxy's word only. Without it the version counts as new.
+	if info, err := f.proxy.Info(ctx, mod, v); err == nil {
+		e.Time = info.Time
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.entries == nil || len(f.entries) > 1000 {
+		f.entries = map[string]name.Entry{}
+	}
+	f.entries[mod+"@"+v] = e
+	return e, nil
 }
 
 // Describe says how Versions come about.
