@@ -384,8 +384,11 @@ func (b *build) compile(ctx context.Context) error {
 		}
 	}}
 	var extra []string
-	if tool := b.s.sb.Tool(); b.deps != nil {
-		extra = append(extra, "-toolexec="+tool)
+	if b.deps != nil {
+		extra = append(extra, "-toolexec="+b.s.sb.Tool())
+		if err := b.link(); err != nil { // what other builds have shared since the start of this one
+			return err
+		}
 	}
 	err := b.runGo(ctx, sandbox.Job{
 		Args: b.install(extra...),

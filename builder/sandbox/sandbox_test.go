@@ -163,3 +163,50 @@ func TestProbeFinds(t *testing.T) {
 		}
 	}
 }
+
+func TestToolFolders(t *testing.T) {
+	for _, tc := range []struct{ args, want string }{
+		{"/goroot/pkg/tool/x/compile -o /w/go-build1/b002/_pkg_.a -trimpath x -p y", "/w/go-build1/b002"},
+		{"compile -V=full", ""},
+		{"compile -o=/w/go-build1/b002/_pkg_.a", "/w/go-build1/b002"},
+		{"link -o /w/go-build1/b001/exe/a.out", "/w/go-build1/b001"},
+		{"/t/pack r /w/go-build1/b002/_pkg_.a /w/go-build1/b002/x.o", "/w/go-build1/b002"},
+		{"asm -o /etc/passwd", ""},
+		{"asm -o /w/go-build1/../../etc/b1/x", ""},
+		{"asm -o relative/go-build1/b1/x", ""},
+		{"asm -o", ""},
+		{"asm -o /w/go-build1/b1", ""},
+		{"asm -- -o /w/go-build1/b002/x", ""},
+	} {
+		args := strings.Fields(tc.args)
+		if got := strings.Join(toolFolders(args), " "); got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.args, got, tc.want)
+		}
+	}
+}
+
+// A tool changes its own package's folder and nothing else, not even in the
+// folder that its build may write to.
+func TestTool(t *testing.T) {
+	b := full(t)
+	dir := enterable(t)
+	for _, sub := range []string{"go-build1/b001", "go-build1/b002", "cache"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Own(dir); err != nil {
+		t.Fatal(err)
+	}
+	w := []Mount{{Source: dir, Target: "/w", Write: true}}
+	script := "echo x >/w/go-build1/b001/own; echo x >/w/go-build1/b002/other; echo x >/w/cache/planted; mv /w/go-build1/b001/own /w/cache/moved; ln /w/go-build1/b001/own /w/cache/linked; kill -9 1; true"
+	out, err := run(t, b, "exec "+b.Tool()+" /bin/sh -c '"+script+"' -o /w/go-build1/b001/_pkg_.a", Job{Mounts: w})
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	for name, want := range map[string]bool{"go-build1/b001/own": true, "go-build1/b002/other": false, "cache/planted": false, "cache/moved": false, "cache/linked": false} {
+		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
