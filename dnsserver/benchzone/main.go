@@ -22,6 +22,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/miekg/dns"
+
 	"example.org/upkeep/dnsserver"
 	"example.org/upkeep/dnsserver/internal/memindex"
 	"example.org/upkeep/tlog/index"
@@ -34,9 +36,18 @@ func main() {
 		tsv     = flag.String("tsv", "modules.tsv", "list of modules")
 		listen  = flag.String("listen", "127.0.0.1:5300", "address for UDP and TCP")
 		workers = flag.Int("workers", 1, "sockets, and CPUs to use")
+		gen     = flag.String("generate", "", "write the files of a measurement into this folder instead, see measure.sh")
+		modules = flag.Int("modules", 100000, "with -generate: modules in the zone")
 		answers = flag.Int("answers", 0, "answers to keep, 0 for the server's default")
 	)
 	flag.Parse()
+	if *gen != "" {
+		if err := generate(*gen, dns.Fqdn(*zone), *modules); err != nil {
+			fmt.Fprintln(os.Stderr, "benchzone:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *zone, *key, *tsv, *listen, *workers, *answers); err != nil {
