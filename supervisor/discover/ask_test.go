@@ -26,7 +26,7 @@ func discoverer(t testing.TB, tr *zonetest.Tree, change ...func(*Config, *Option
 	}
 	cfg := DefaultConfig()
 	cfg.Zone, cfg.Sources, cfg.Anchor = testZone, []string{"udp://" + tr.Addr}, file
-	cfg.Timeout = config.Duration(2 * time.Second)
+	cfg.Timeout = config.Duration(5 * time.Second)
 	opt := Options{Now: func() time.Time { return epoch }, Dir: t.TempDir()}
 	for _, f := range change {
 		f(&cfg, &opt)
@@ -159,7 +159,7 @@ func TestFallback(t *testing.T) {
 	tr := zonetest.New(t, zonetest.Fast)
 	with := func(f fakeFallback) *Discoverer {
 		return discoverer(t, tr, func(c *Config, o *Options) {
-			c.Fallback, o.Fallback, c.Timeout = true, f, config.Duration(300*time.Millisecond)
+			c.Fallback, o.Fallback, c.Timeout = true, f, config.Duration(time.Second)
 		})
 	}
 	d := with(fakeFallback{})

@@ -233,7 +233,7 @@ func TestBroken(t *testing.T) {
 			tc.do(t, tr)
 			tr.Mu.Unlock()
 			if tc.name == "silence" {
-				d.cfg.Timeout /= 10
+				d.cfg.Timeout /= 20
 			}
 			a, err := d.Ask(t.Context(), tc.module)
 			if tc.kind == "ok" {
