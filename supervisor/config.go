@@ -89,12 +89,13 @@ type ControlConfig struct {
 
 // WebConfig is the table [web].
 type WebConfig struct {
-	Listen string   `toml:"listen" comment:"Address of the web page and /metrics, for example 127.0.0.1:8300. Empty: none."`
-	Hosts  []string `toml:"hosts" comment:"Host names under which the page may be used, beside its address and localhost."`
-	Access string   `toml:"access" comment:"File with the passwords and tokens that \"upkeep passwd\" and \"upkeep token\" write. Empty:\naccess.json in the state folder. Without a password in it nobody has to log in, and only\na loopback address may be listened on."`
-	Cert   string   `toml:"cert" comment:"PEM file with the page's TLS certificate and its chain; read again when it changes."`
-	Key    string   `toml:"key" comment:"PEM file with the certificate's key."`
-	Plain  bool     `toml:"plain" comment:"Allow an address that other machines reach without TLS: a proxy in front takes care of that."`
+	Listen  string   `toml:"listen" comment:"Address of the web page and /metrics, for example 127.0.0.1:8300. Empty: none."`
+	Metrics string   `toml:"metrics" comment:"Second address, beside listen, that serves /metrics alone and without a login. Empty: the\nmetrics are on the page's address, behind its login."`
+	Hosts   []string `toml:"hosts" comment:"Host names under which the page may be used, beside its address and localhost."`
+	Access  string   `toml:"access" comment:"File with the passwords and tokens that \"upkeep passwd\" and \"upkeep token\" write. Empty:\naccess.json in the state folder. Without a password in it nobody has to log in, and only\na loopback address may be listened on."`
+	Cert    string   `toml:"cert" comment:"PEM file with the page's TLS certificate and its chain; read again when it changes."`
+	Key     string   `toml:"key" comment:"PEM file with the certificate's key."`
+	Plain   bool     `toml:"plain" comment:"Allow an address that other machines reach without TLS: a proxy in front takes care of that."`
 
 	UserHeader string   `toml:"user_header" comment:"Header in which a proxy in front says who has logged in there, for example X-Remote-User."`
 	Proxies    []string `toml:"proxies" comment:"Addresses or networks of the proxies whose user_header is believed."`

@@ -62,19 +62,45 @@ func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string,
 		return err
 	}
 	page.Settings = settings{file}
-	page.Metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	srv := web.NewServer(servicepage.New(page, engine), log)
-	srv.BaseContext = func(net.Listener) context.Context { return ctx }
-	context.AfterFunc(ctx, func() { srv.Close() })
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	if cfg.Web.Metrics == "" {
+		page.Metrics = metrics
+	} else if err := serveMetrics(ctx, wg, cfg.Web, metrics, log); err != nil {
+		log.Error("no metrics", "err", err)
+	}
+	serveOn(ctx, wg, l, servicepage.New(page, engine), log)
 	scheme := "http"
 	if listen.Cert != "" {
 		scheme = "https"
 	}
 	log.Info("web page", "address", scheme+"://"+l.Addr().String()+"/", "login", listen.Login)
+	return nil
+}
+
+// serveMetrics serves the metrics on an address of their own.
+func serveMetrics(ctx context.Context, wg *sync.WaitGroup, w supervisor.WebConfig, metrics http.Handler, log *slog.Logger) error {
+	l, err := net.Listen("tcp", w.Metrics)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return cli.Hint(fmt.Errorf("another program listens on %s: %w", w.Metrics, err), "Choose another address with the key web.metrics.")
+	}
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
+	serveOn(ctx, wg, l, web.Secure(web.Security{Hosts: w.Hosts, Log: log}, mux), log)
+	log.Info("metrics", "address", "http://"+l.Addr().String()+"/metrics")
+	return nil
+}
+
+// serveOn serves until ctx ends.
+func serveOn(ctx context.Context, wg *sync.WaitGroup, l net.Listener, h http.Handler, log *slog.Logger) {
+	srv := web.NewServer(h, log)
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
+	context.AfterFunc(ctx, func() { srv.Close() })
 	wg.Go(func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("web page", "err", err)
+			log.Error("serving", "address", l.Addr().String(), "err", err)
 		}
 	})
-	return nil
 }
