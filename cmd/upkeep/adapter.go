@@ -43,6 +43,7 @@ func verificationKinds() []string {
 var securityEvents = map[string]bool{
 	discover.EventInsecure: true, discover.EventStale: true, discover.EventConflict: true, discover.EventDisagree: true,
 	discover.EventVanished: true, discover.EventLower: true, discover.EventMalformed: true,
+	discover.EventSilence: true, discover.EventNotFound: true,
 }
 
 func (v *versions) Ask(ctx context.Context, module string) (supervisor.Known, error) {
