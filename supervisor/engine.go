@@ -198,6 +198,11 @@ func (e *Engine) run(ctx context.Context, poll func()) (status int, err error) {
 		return 1, err
 	}
 	close(e.began)
+	file := e.current
+	go func() {
+		sum, _, err := install.Sum(file)
+		e.post(func() { e.summed(file, sum, err) })
+	}()
 	poll()
 	stop := ctx.Done()
 	for {
@@ -334,6 +339,24 @@ func (e *Engine) use(file string) {
 		e.sum = b.Sum
 	}
 	e.metrics.service(e.info)
+}
+
+// summed takes the sum of the binary that was found at the start. One that
+// isn't as it was installed runs all the same, and somebody has to look.
+func (e *Engine) summed(file, sum string, err error) {
+	switch {
+	case err != nil:
+		e.log.Warn("the sum of the service's binary isn't known", "err", err)
+		return
+	case file != e.current:
+		return
+	}
+	if b := e.doc.binary(file); b != nil && b.Sum != sum {
+		e.addEvent(Event{Kind: kindChanged, Security: true, Version: b.Version,
+			Text: fmt.Sprintf("%s is not the binary that was installed: its sum is %s and not %s", file, sum, b.Sum)})
+	}
+	e.sum = sum
+	e.changed()
 }
 
 // running returns what runs, or is to run.

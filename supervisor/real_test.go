@@ -516,6 +516,33 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
+// A binary that was changed while upkeep did not run is run, and said.
+func TestBinaryChanged(t *testing.T) {
+	b := newBench(t, "")
+	b.publish("v1.0.1")
+	b.start()
+	b.until("update", func(s Status, v string) bool { return v == "v1.0.1" && s.Update == nil && s.Service.Sum != "" })
+	b.stop()
+	f, err := os.OpenFile(b.cfg.Service.Path, os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(f)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(b.dir, "hello-v1.0.1-"+testGo)
+	if err := errors.Join(os.Remove(file), os.WriteFile(file, append(data, 0), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	s := b.until("start", func(s Status, v string) bool { return v == "v1.0.1" && len(s.Events) > 0 })
+	if s.Events[0].Kind != kindChanged || !s.Events[0].Security {
+		t.Errorf("events %+v", s.Events)
+	}
+}
+
 // One state folder, one supervisor.
 func TestTwice(t *testing.T) {
 	b := newBench(t, "")

@@ -158,7 +158,9 @@ func printPlan(w io.Writer, s supervisor.Status) error {
 	default:
 		fmt.Fprintf(w, "%s (%s) could be installed with 'upkeep update'. Not by itself: %s.\n", c.Pair, c.Kind, s.Plan.Reason)
 	}
-	fmt.Fprintf(w, "Learned %s from %s (%s).\n", ago(s.Now, s.Knowledge.Fresh), s.Knowledge.Source, s.Knowledge.Proof)
+	if !s.Knowledge.Fresh.IsZero() {
+		fmt.Fprintf(w, "Learned %s from %s (%s).\n", ago(s.Now, s.Knowledge.Fresh), s.Knowledge.Source, s.Knowledge.Proof)
+	}
 	if s.Knowledge.Error != "" {
 		fmt.Fprintf(w, "The last try failed: %s\n", s.Knowledge.Error)
 	}
