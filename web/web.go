@@ -13,7 +13,6 @@ package web
 import (
 	"bytes"
 	"embed"
-	"fmt"
 	"html/template"
 	"io/fs"
 	"log/slog"
@@ -54,48 +53,67 @@ var version = sync.OnceValue(func() string {
 	return "unknown version"
 })
 
-// Templates are the layout and the pages of one program.
+// Templates are the layout and the pages of one program. They are parsed when
+// the first page is asked for: a supervisor whose page nobody looks at needs
+// no memory for it.
 type Templates struct {
-	pages map[string]*template.Template
+	pages func() (map[string]*template.Template, error)
 	log   *slog.Logger
 }
 
-// NewTemplates parses the files of a folder: each *.html whose name starts
-// with "_" is shared by all the others, every other one is a page that defines
-// "main". It panics on a mistake in a template, which is a mistake in the
-// program: each package has a test that renders every page.
+// NewTemplates takes the files of a folder: each *.html whose name starts with
+// "_" is shared by all the others, every other one is a page that defines
+// "main". A mistake in one is a mistake in the program: each package has a
+// test that renders every page.
 func NewTemplates(files fs.FS, funcs template.FuncMap, log *slog.Logger) *Templates {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	base := template.New("layout.html").Funcs(Funcs()).Funcs(funcs)
-	template.Must(base.ParseFS(layoutFS, "layout.html"))
-	names, err := fs.Glob(files, "*.html")
-	if err != nil || len(names) == 0 {
-		panic(fmt.Sprintf("web: no templates: %v", err))
+	return &Templates{log: log, pages: sync.OnceValues(func() (map[string]*template.Template, error) {
+		return parse(files, funcs)
+	})}
+}
+
+func parse(files fs.FS, funcs template.FuncMap) (map[string]*template.Template, error) {
+	base, err := template.New("layout.html").Funcs(Funcs()).Funcs(funcs).ParseFS(layoutFS, "layout.html")
+	if err != nil {
+		return nil, err
 	}
-	t := &Templates{pages: map[string]*template.Template{}, log: log}
+	names, err := fs.Glob(files, "*.html")
+	if err != nil {
+		return nil, err
+	}
+	pages := map[string]*template.Template{}
 	for _, name := range names {
 		if name[0] == '_' {
-			template.Must(base.ParseFS(files, name))
+			if _, err := base.ParseFS(files, name); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, name := range names {
-		if name[0] != '_' {
-			page := template.Must(base.Clone())
-			t.pages[name] = template.Must(page.ParseFS(files, name))
+		if name[0] == '_' {
+			continue
+		}
+		page, err := base.Clone()
+		if err != nil {
+			return nil, err
+		}
+		if pages[name], err = page.ParseFS(files, name); err != nil {
+			return nil, err
 		}
 	}
-	return t
+	return pages, nil
 }
 
 // Render writes the page called name. A page is written whole or, when its
 // template fails, not at all.
 func (t *Templates) Render(w http.ResponseWriter, status int, name string, p Page) {
 	var b bytes.Buffer
-	page, ok := t.pages[name]
-	if !ok {
-		t.log.Error("there is no such page template", "page", name)
+	pages, err := t.pages()
+	page, ok := pages[name]
+	if err != nil || !ok {
+		t.log.Error("there is no such page template", "page", name, "err", err)
 		http.Error(w, "the page could not be made", http.StatusInternalServerError)
 		return
 	}
