@@ -376,8 +376,10 @@ func (e *Engine) summary(s *Status) (Code, string) {
 		return CodeFailing, "The service is down: it " + orText(e.lastExit, "was not started") + "."
 	case s.Self.StateErr != "":
 		return CodeFailing, "Updates are off: " + s.Self.StateErr
-	case s.Self.ConfigErr != "":
+	case e.deps.UpdatesErr != nil:
 		return CodeFailing, "Updates are off: " + s.Self.ConfigErr
+	case s.Self.ConfigErr != "":
+		return CodeFailing, "The configuration on disk is wrong, the one before is in force: " + s.Self.ConfigErr
 	case e.infoErr != nil:
 		return CodeFailing, "Updates are off: " + e.infoErr.Error()
 	case e.doc.Repair != "":

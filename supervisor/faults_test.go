@@ -44,6 +44,7 @@ func TestFaults(t *testing.T) {
 		{"link can't be put back", testLinkStuck},
 		{"discovery lies", testDiscoveryLies},
 		{"service's user is gone", testNoUser},
+		{"configuration goes wrong", testReload},
 		{"hook says not now, fails, hangs", testHooks},
 	} {
 		t.Run(f.name, f.test)
@@ -332,6 +333,49 @@ func testNoUser(t *testing.T) {
 	b.cfg.Process.User = "nobody-has-this-name"
 	if _, err := New(b.cfg, b.deps); err == nil || !strings.Contains(err.Error(), `there is no user "nobody-has-this-name"`) {
 		t.Errorf("%v; want an error that names the user", err)
+	}
+}
+
+// A configuration that is wrong at the start turns updates off; one that goes
+// wrong later isn't used.
+func testReload(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "")
+	b.publish("v1.0.1")
+	b.deps.UpdatesErr = errors.New("upkeep.toml:7:1: key updates.polcy: is not known")
+	var mu sync.Mutex
+	next, nextErr := b.cfg, error(nil)
+	b.deps.Reload = func() (Config, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return next, nextErr
+	}
+	b.start()
+	s := b.until("first answer", func(s Status, v string) bool { return v == "v1.0.0" && !s.Knowledge.Fresh.IsZero() })
+	if s.Code != CodeFailing || !strings.Contains(s.Summary, "polcy") || s.Plan.Automatic {
+		t.Errorf("status %s %q", s.Code, s.Summary)
+	}
+	if err := b.engine.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.until("update with the right configuration", func(s Status, v string) bool { return v == "v1.0.1" && s.Update == nil })
+	mu.Lock()
+	nextErr = errors.New("upkeep.toml:3:1: key wob: is not known")
+	mu.Unlock()
+	var refused *RefusedError
+	if err := b.engine.Reload(t.Context()); !errors.As(err, &refused) {
+		t.Errorf("%v; want a refusal", err)
+	}
+	if s := b.state(); s.Code != CodeFailing || !strings.Contains(s.Summary, "the one before is in force") || b.metric("upkeep_config_reload_success") != 0 {
+		t.Errorf("status %s %q", s.Code, s.Summary)
+	}
+	b.publish("v1.0.1", "v1.0.2")
+	b.until("update with the configuration before", func(s Status, v string) bool { return v == "v1.0.2" && s.Update == nil })
+	mu.Lock()
+	next.State, nextErr = next.State+"-elsewhere", nil
+	mu.Unlock()
+	if err := b.engine.Reload(t.Context()); !errors.As(err, &refused) || !strings.Contains(err.Error(), "restart") {
+		t.Errorf("another state folder: %v; want a refusal", err)
 	}
 }
 
