@@ -312,3 +312,32 @@ func TestBindings(t *testing.T) {
 		t.Errorf("without: %v", r)
 	}
 }
+
+// Another configuration with the same keys keeps the signatures of what is
+// still the same, and shows what is not.
+func TestReloadKeepsSignatures(t *testing.T) {
+	cfg := testConfig()
+	h := testHandler(t, cfg, testIndex())
+	keys := h.view.Load().zone.keys
+	exchange(t, h, question(moxName, dns.TypeTXT, true), client)
+	before := h.stat.sigs.Load()
+	cfg.Records = append(cfg.Records, "fresh TXT new")
+	if err := h.Reload(cfg, keys); err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, h, question(moxName, dns.TypeTXT, true), client)
+	if n := h.stat.sigs.Load() - before; n != 0 {
+		t.Errorf("%d signatures were made again", n)
+	}
+	if got := texts(exchange(t, h, question("fresh."+testZone, dns.TypeTXT, true), client)); got != "new" {
+		t.Errorf("%q", got)
+	}
+	cfg.Records = []string{"x CNAME y"}
+	if err := h.Reload(cfg, keys); err == nil {
+		t.Error("a bad configuration was taken")
+	}
+	if err := h.Reload(testConfig(), testKeys(t, "ecdsap256sha256")); err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, h, question(moxName, dns.TypeTXT, true), client) // verifies with the new key
+}

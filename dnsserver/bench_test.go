@@ -7,7 +7,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-func benchmark(b *testing.B, do bool, packets [][]byte) {
+func benchmark(b *testing.B, packets [][]byte) {
 	h := testHandler(b, testConfig(), testIndex())
 	var q query
 	out := make([]byte, 0, 2048)
@@ -26,12 +26,12 @@ func benchmark(b *testing.B, do bool, packets [][]byte) {
 
 func BenchmarkCached(b *testing.B) {
 	packet, _ := question(moxName, dns.TypeTXT, true).Pack()
-	benchmark(b, true, [][]byte{packet})
+	benchmark(b, [][]byte{packet})
 }
 
 func BenchmarkCachedPlain(b *testing.B) {
 	packet, _ := question(moxName, dns.TypeTXT, false).Pack()
-	benchmark(b, false, [][]byte{packet})
+	benchmark(b, [][]byte{packet})
 }
 
 // BenchmarkMissing makes one signature for each answer.

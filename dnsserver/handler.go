@@ -109,6 +109,9 @@ func (h *Handler) store(z *zone) error {
 		return fmt.Errorf("reading the head of the index: %w", err)
 	}
 	now := h.now()
+	if old := h.view.Load(); old != nil && old.zone.signer.sameAs(z.signer) {
+		z.signer = old.zone.signer // with the signatures it keeps
+	}
 	v := &view{zone: z, idx: h.idx, head: head, stale: staleness(head, z.stale, now)}
 	if old := h.view.Load(); old != nil {
 		v.gen = old.gen + 1

@@ -1,9 +1,11 @@
 package dnsserver
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -104,6 +106,13 @@ func newSigner(zone []byte, keys []*Key, validity time.Duration, slots int, now 
 	s.kept.init(slots)
 	s.denials.init(slots / 4)
 	return s
+}
+
+// sameAs reports whether another signer makes the same signatures.
+func (s *signer) sameAs(o *signer) bool {
+	same := func(a, b *Key) bool { return a.Public.String() == b.Public.String() }
+	return bytes.Equal(s.zone, o.zone) && s.validity == o.validity && slices.EqualFunc(s.zoneKeys, o.zoneKeys, same) &&
+		slices.EqualFunc(s.sepKeys, o.sepKeys, same)
 }
 
 // sign returns the RRSIG set over a set, and when it wants to be refreshed.
