@@ -1,0 +1,57 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"example.org/upkeep/builder/sandbox"
+)
+
+// errWorkFull ends a build whose folder grows over its limit.
+var errWorkFull = errors.New("needed more disk space than allowed")
+
+// runGo runs a command of the build and watches the size of its folder.
+func (b *build) runGo(ctx context.Context, job sandbox.Job) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				if sizeOf(b.dir) > int64(b.s.cfg.MaxWork)<<20 {
+					cancel(errWorkFull)
+					return
+				}
+			}
+		}
+	}()
+	job.CPU = func(d time.Duration) { b.cpu += d }
+	err := b.s.sb.Run(ctx, job)
+	close(done)
+	<-watched
+	return err
+}
+
+func sizeOf(dir string) int64 {
+	var n int64
+	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+		if err != nil {
+			return nil // files come and go meanwhile
+		}
+		if fi, err := d.Info(); err == nil && fi.Mode().IsRegular() {
+			n += fi.Size()
+		}
+		return nil
+	})
+	return n
+}

@@ -1,0 +1,250 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/module"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/config"
+	"example.org/upkeep/tlog"
+)
+
+// What was queued when the server stopped is built after the next start,
+// though nobody asks again.
+func TestQueueGoesOn(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	e.setBroken(func(string) int { return 503 })
+	ts := start(t, e, testOptions{change: func(c *Config) {
+		c.Drain, c.Backoff = config.Duration(0), config.Duration(time.Hour)
+	}})
+	var specs []spec.Spec
+	for _, v := range []string{"v1.0.0", "v1.0.1"} {
+		s, err := spec.Parse("example.org/hello@" + v + "/" + target() + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := ts.queue.add(s, "192.0.2.0/24")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Its first try has failed, the second is an hour away.
+		for {
+			_, _, out, _, change := ts.queue.snapshot(j, 0)
+			if slices.Contains(out, "Trying again in 1h0m0s.") {
+				break
+			}
+			<-change
+		}
+		specs = append(specs, s)
+	}
+	ts.stop()
+	e.setBroken(nil)
+	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key})
+	for _, s := range specs {
+		j := ts.queue.join(s)
+		if j == nil { // built already
+			if res, err := ts.Result(s); err != nil || res.State != StateSuccess {
+				t.Errorf("%s: %+v, %v", s, res, err)
+			}
+			continue
+		}
+		for {
+			_, _, _, done, change := ts.queue.snapshot(j, 0)
+			if done {
+				break
+			}
+			<-change
+		}
+		if j.res.State != StateSuccess {
+			t.Errorf("%s: %+v", s, j.res)
+		}
+	}
+}
+
+// SIGKILL at any time loses nothing that was answered, and what was asked for
+// goes on at the next start.
+func TestKill(t *testing.T) {
+	if dir := os.Getenv("UPKEEP_TEST_KILL_DIR"); dir != "" {
+		killedServer(t, dir)
+		return
+	}
+	e := newEcosystem(t)
+	for i := range 4 {
+		e.publish(fmt.Sprintf("example.org/kill%d", i), "v1.0.0", fmt.Sprintf("-- main.go --\npackage main\n\nfunc main() { println(%d) }\n", i))
+	}
+	// Compiles the standard library before the clock of the kills runs.
+	warm := start(t, e, testOptions{})
+	if _, err := warm.lookup(t, "example.org/kill0@v1.0.0/"+target()+"/"); err != nil {
+		t.Fatal(err)
+	}
+	warm.stop()
+
+	dir, err := os.MkdirTemp(sharedDir, "kill-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, verifier, err := tlog.GenerateKey("build.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(sharedDir, "std-false"), filepath.Join(dir, "std")); err != nil {
+		t.Fatal(err)
+	}
+	startServer := func() (*exec.Cmd, string) {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$")
+		cmd.Env = append(os.Environ(), "UPKEEP_TEST_KILL_DIR="+dir, "UPKEEP_TEST_KILL_KEY="+signer,
+			"UPKEEP_TEST_KILL_PROXY="+e.url, "UPKEEP_TEST_KILL_DB="+e.key)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 200)
+		n, err := out.Read(buf)
+		if err != nil {
+			t.Fatalf("the server does not start: %v", err)
+		}
+		go io.Copy(io.Discard, out)
+		return cmd, strings.TrimSpace(string(buf[:n]))
+	}
+	// The client keeps its tree head: a record that was taken back is a fork.
+	clientDir := t.TempDir()
+	answered := map[string]string{}
+	for round := range 6 {
+		cmd, url := startServer()
+		client, err := tlog.NewClient(tlog.ClientConfig{Key: verifier, URL: url + "/tlog", Dir: clientDir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		for i := range 4 {
+			wg.Go(func() {
+				sp := fmt.Sprintf("example.org/kill%d@v1.0.0/%s/", i, target())
+				rec, err := client.Lookup(t.Context(), sp)
+				var fork *tlog.ForkError
+				if errors.As(err, &fork) || errors.Is(err, tlog.ErrStale) || errors.Is(err, tlog.ErrInconsistent) {
+					t.Errorf("round %d: %v", round, err)
+				}
+				if err != nil {
+					return // killed meanwhile
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				line := fmt.Sprintf("%d %s", rec.ID, rec.Data)
+				if old, ok := answered[sp]; ok && old != line {
+					t.Errorf("round %d: %s was %q and is %q", round, sp, old, line)
+				}
+				answered[sp] = line
+			})
+		}
+		if round < 5 {
+			time.Sleep(time.Duration(50+rand.IntN(1200)) * time.Millisecond)
+			cmd.Process.Kill()
+		}
+		wg.Wait()
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	if len(answered) != 4 {
+		t.Errorf("%d of 4 were answered in the end", len(answered))
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "queue", "*")); len(left) > 0 {
+		t.Errorf("the queue still holds %v", left)
+	}
+}
+
+// killedServer is the process that TestKill kills.
+func killedServer(t testing.TB, dir string) {
+	e := &ecosystem{t: t, url: os.Getenv("UPKEEP_TEST_KILL_PROXY"), key: os.Getenv("UPKEEP_TEST_KILL_DB")}
+	ts := start(t, e, testOptions{dir: dir, key: os.Getenv("UPKEEP_TEST_KILL_KEY")})
+	fmt.Println(ts.url)
+	select {}
+}
+
+// Hostile modules end as failures, in bounded time and space, and leave the
+// service as it was.
+func TestHostile(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	main := "-- main.go --\npackage main\n\nfunc main() {}\n"
+	e.publish("example.org/embedname", "v1.0.0", "-- main.go --\npackage main\n\nimport _ \"embed\"\n\n//go:embed \"../../../../../../etc/passwd\"\nvar s string\n\nfunc main() { println(s) }\n")
+	e.publish("example.org/huge", "v1.0.0", "-- main.go --\npackage main\n\nvar a [1 << 40]byte\n\nfunc main() { println(len(a), a[1]) }\n")
+	e.publish("example.org/bigbinary", "v1.0.0", "-- main.go --\npackage main\n\nvar a = [8 << 20]byte{1: 1}\n\nfunc main() { println(a[len(a)-1]) }\n")
+	e.publish("example.org/deep", "v1.0.0", "-- main.go --\npackage main\n\nvar x = "+strings.Repeat("(", 20000)+"1"+strings.Repeat(")", 20000)+"\n\nfunc main() { println(x) }\n")
+	e.publish("example.org/cflags", "v1.0.0", "-- main.go --\npackage main\n\n// #cgo LDFLAGS: -Wl,-rpath,/tmp\n// int x;\nimport \"C\"\n\nfunc main() { println(C.x) }\n")
+	e.publish("example.org/generate", "v1.0.0", "-- main.go --\npackage main\n\n//go:generate touch /tmp/upkeep-generated\n\nfunc main() {}\n")
+	e.publish("example.org/toolchain", "v1.0.0", main+"-- go.mod --\nmodule example.org/toolchain\n\ngo 1.21\n\ntoolchain go1.999.0\n")
+	e.publish("example.org/vendored", "v1.0.0", main+"-- go.mod --\nmodule example.org/vendored\n\ngo 1.21\n-- go.work --\ngo 1.21\n\nuse ./nothing\n")
+	var many strings.Builder
+	many.WriteString("-- main.go --\npackage main\n\nfunc main() {}\n")
+	for i := range 2000 {
+		fmt.Fprintf(&many, "-- p%d/p.go --\npackage p\n", i)
+	}
+	e.publish("example.org/manypackages", "v1.0.0", many.String())
+	// Control characters in what the compiler says.
+	e.publish("example.org/control", "v1.0.0", "-- main.go --\npackage main\n\nfunc main() { x := \"\\x1b[31m\" + 1\u2028 }\n//line \x1b]0;title\x07:1\nvar y = z\n")
+	// A zip that the checksum database knows, but that is none of a module.
+	m := module.Version{Path: "example.org/badzip", Version: "v1.0.0"}
+	e.publishZip(m, []byte("module example.org/badzip\n"), zipOf(t, map[string]string{"example.org/badzip@v1.0.0/main.go": "package main\n\nfunc main() {}\n", "../../escape": "x"}))
+
+	ts := start(t, e, testOptions{confined: os.Getenv("UPKEEP_TEST_FULL") == "1", change: func(c *Config) {
+		c.CompileTimeout, c.MaxBinary, c.Memory, c.Tries = config.Duration(60*time.Second), 4, 1024, 1
+	}})
+	for _, tc := range []struct {
+		module string
+		ok     bool
+		status []int
+	}{
+		{"embedname", false, []int{500}},
+		{"huge", false, []int{500}},
+		{"bigbinary", false, []int{500}},
+		{"deep", true, []int{200, 500}},
+		{"cflags", false, []int{404}},
+		{"generate", true, []int{200}},
+		{"toolchain", true, []int{200}},
+		{"vendored", true, []int{200}},
+		{"manypackages", true, []int{200}},
+		{"control", false, []int{500}},
+		{"badzip", false, []int{500}},
+	} {
+		start := time.Now()
+		resp, body := ts.get(t, "GET", "/tlog/lookup/example.org/"+tc.module+"@v1.0.0/"+target()+"/")
+		if !slices.Contains(tc.status, resp.StatusCode) {
+			t.Errorf("%s: %d %.300s", tc.module, resp.StatusCode, body)
+		}
+		for _, c := range body {
+			if c < ' ' && c != '\n' && resp.StatusCode != 200 {
+				t.Errorf("%s: control character in %q", tc.module, body)
+				break
+			}
+		}
+		if d := time.Since(start); d > 50*time.Second {
+			t.Errorf("%s took %v", tc.module, d)
+		}
+	}
+	if _, err := os.Stat("/tmp/upkeep-generated"); err == nil {
+		t.Error("go generate ran")
+	}
+	if left, _ := filepath.Glob(filepath.Join(ts.workDir, "build-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if _, err := ts.lookup(t, "example.org/hello@v1.0.0/"+target()+"/"); err != nil {
+		t.Errorf("after all that: %v", err)
+	}
+}
