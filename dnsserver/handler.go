@@ -109,8 +109,8 @@ func (h *Handler) store(z *zone) error {
 		return fmt.Errorf("reading the head of the index: %w", err)
 	}
 	now := h.now()
-	if old := h.view.Load(); old != nil && old.zone.signer.sameAs(z.signer) {
-		z.signer = old.zone.signer // with the signatures it keeps
+	if old := h.view.Load(); old != nil && old.zone != z && old.zone.signer.sameAs(z.signer) {
+		z.signer = old.zone.signer // with the signatures it keeps; nobody else has z yet
 	}
 	v := &view{zone: z, idx: h.idx, head: head, stale: staleness(head, z.stale, now)}
 	if old := h.view.Load(); old != nil {
