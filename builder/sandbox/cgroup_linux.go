@@ -60,6 +60,7 @@ func openCgroups() (*cgroups, error) {
 	} else {
 		return nil, errors.New("the memory and pids controllers are not there")
 	}
+	c.clean()
 	g, err := c.create(0, Limits{Memory: 64 << 20, Processes: 16})
 	if err != nil {
 		return nil, err
@@ -97,11 +98,29 @@ func openV2(dir string) (string, error) {
 	return dir, nil
 }
 
+// clean removes empty groups of servers that were killed.
+func (c *cgroups) clean() {
+	for _, parent := range []string{c.memory, c.pids, c.cpu} {
+		names, err := filepath.Glob(filepath.Join(parent, groupPrefix+"*"))
+		if err != nil || parent == "" {
+			continue
+		}
+		for _, name := range names {
+			pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(name), groupPrefix), "-")
+			if _, err := os.Stat("/proc/" + pid); errors.Is(err, fs.ErrNotExist) {
+				_ = os.Remove(name) // one that is not empty stays
+			}
+		}
+	}
+}
+
+const groupPrefix = "upkeep-build-"
+
 func (c *cgroups) create(seq int64, l Limits) (*group, error) {
 	if c == nil {
 		return nil, nil
 	}
-	name := fmt.Sprintf("upkeep-build-%d-%d", os.Getpid(), seq)
+	name := fmt.Sprintf("%s%d-%d", groupPrefix, os.Getpid(), seq)
 	g := &group{c: c}
 	for _, parent := range []string{c.memory, c.pids, c.cpu} {
 		if parent == "" {
