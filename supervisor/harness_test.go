@@ -1,0 +1,316 @@
+//go:build unix
+
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/config"
+	"example.org/upkeep/supervisor/install"
+	"example.org/upkeep/supervisor/policy"
+	"example.org/upkeep/supervisor/process"
+)
+
+// A bench is a supervisor of a real process, in this process, with versions
+// and binaries at the test's command.
+type bench struct {
+	t    testing.TB
+	dir  string
+	addr string
+	cfg  Config
+	deps Deps
+	reg  *prometheus.Registry
+
+	mu       sync.Mutex
+	releases []policy.Release
+	askErr   error
+	lookErr  error
+	downErr  error
+	content  *string       // when set, what a binary contains
+	slow     chan struct{} // when set, a lookup waits for it or its context
+
+	engine *Engine
+	cancel context.CancelFunc
+	ended  chan struct{}
+	status int
+	runErr error
+}
+
+// newBench lays out a folder with v1.0.0 installed.
+func newBench(t testing.TB, behaviour string) *bench {
+	t.Helper()
+	dir := t.TempDir()
+	b := &bench{t: t, dir: dir, addr: freeAddr(t), reg: prometheus.NewRegistry()}
+	b.cfg = Defaults()
+	b.cfg.State = filepath.Join(dir, "state")
+	b.cfg.File = "test"
+	b.cfg.Service.Path = filepath.Join(dir, "hello")
+	b.cfg.Process.Env = []string{envService + "=all=well " + behaviour, envAddr + "=" + b.addr}
+	b.cfg.Process.Grace = config.Duration(2 * time.Second)
+	b.cfg.Process.Restart = "always"
+	b.cfg.Updates.Delay, b.cfg.Updates.Jitter = 0, 0
+	b.cfg.Updates.Interval = config.Duration(200 * time.Millisecond)
+	b.cfg.Updates.BackoffMin = config.Duration(time.Hour)
+	b.cfg.Updates.BackoffMax = config.Duration(time.Hour)
+	b.cfg.Health.URL = "http://" + b.addr + "/"
+	b.cfg.Health.Probation = config.Duration(300 * time.Millisecond)
+	b.cfg.Health.Interval = config.Duration(50 * time.Millisecond)
+	b.cfg.Health.StartTime = config.Duration(2 * time.Second)
+	b.cfg.Health.Timeout = config.Duration(time.Second)
+	b.place("v1.0.0")
+	if err := os.Symlink("hello-v1.0.0-"+testGo, b.cfg.Service.Path); err != nil {
+		t.Fatal(err)
+	}
+	b.deps = Deps{
+		Versions: b, Binaries: b, Inspect: inspectByName, Metrics: b.reg, Kinds: []string{"bad_sum", "log_fork"},
+		Output: process.NewOutput(io.Discard, io.Discard),
+		Log:    slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+	}
+	return b
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	if testing.Verbose() {
+		fmt.Fprint(os.Stderr, string(p))
+	}
+	return len(p), nil
+}
+
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func inspectByName(file string) (Info, error) {
+	if target, err := os.Readlink(file); err == nil {
+		file = target
+	}
+	p, ok := versionOfFile(file)
+	if !ok {
+		return Info{}, fmt.Errorf("%s has no version in its name", file)
+	}
+	return Info{spec.Spec{Module: "example.org/hello", Version: p.Version, GOOS: "linux", GOARCH: "amd64", GoVersion: p.GoVersion}}, nil
+}
+
+// place makes the binary of a version.
+func (b *bench) place(version string) string {
+	b.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	file := filepath.Join(b.dir, "hello-"+version+"-"+testGo)
+	if err := link(exe, file); err != nil {
+		b.t.Fatal(err)
+	}
+	return file
+}
+
+// link makes a copy that costs nothing where that is possible.
+func link(old, new string) error {
+	if os.Link(old, new) == nil {
+		return nil
+	}
+	data, err := os.ReadFile(old)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(new, data, 0o755)
+}
+
+func (b *bench) publish(versions ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.releases = nil
+	for _, v := range versions {
+		b.releases = append(b.releases, policy.Release{Version: v})
+	}
+}
+
+func (b *bench) set(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f()
+}
+
+func (b *bench) Ask(context.Context, string) (Known, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return Known{Releases: slices.Clone(b.releases), Source: "test", Proof: "by hand", LogSize: 7}, b.askErr
+}
+
+func (b *bench) List(context.Context, string, string) ([]policy.Release, error) { return nil, nil }
+
+func (b *bench) Lookup(ctx context.Context, s spec.Spec, progress func(Progress)) (Binary, error) {
+	b.mu.Lock()
+	err, slow := b.lookErr, b.slow
+	b.mu.Unlock()
+	progress(Progress{Step: "building"})
+	if slow != nil {
+		select {
+		case <-slow:
+		case <-ctx.Done():
+			return Binary{}, ctx.Err()
+		}
+	}
+	exe, _ := os.Executable()
+	sum, size, _ := install.Sum(exe)
+	if b.content != nil {
+		d := spec.NewDigest()
+		fmt.Fprint(d, *b.content)
+		sum, size = d.Sum(), d.Size()
+	}
+	return Binary{Spec: s, Sum: sum, Size: size, LogIndex: 3, LogSize: 7, Builder: "test"}, err
+}
+
+func (b *bench) Download(_ context.Context, bin Binary, file string, _ func(Progress)) error {
+	b.mu.Lock()
+	err := b.downErr
+	b.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	_ = os.Remove(file)
+	if b.content != nil {
+		return os.WriteFile(file, []byte(*b.content), 0o755)
+	}
+	return link(exe, file)
+}
+
+// start runs the supervisor.
+func (b *bench) start() {
+	b.t.Helper()
+	b.deps.Runner = process.NewOS(b.cfg.State, b.deps.Log)
+	if r, ok := b.deps.Runner.(*process.OS); ok {
+		b.deps.Commands = r.Command
+	}
+	b.reg = prometheus.NewRegistry()
+	b.deps.Metrics = b.reg
+	e, err := New(b.cfg, b.deps)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	b.engine, b.cancel, b.ended = e, cancel, make(chan struct{})
+	go func() {
+		defer close(b.ended)
+		b.status, b.runErr = e.Run(ctx)
+	}()
+	b.t.Cleanup(b.stop)
+}
+
+func (b *bench) stop() {
+	b.cancel()
+	select {
+	case <-b.ended:
+	case <-time.After(20 * time.Second):
+		b.t.Error("the supervisor does not end")
+	}
+}
+
+// serves asks the service which version answers, "" when none does.
+func (b *bench) serves() string {
+	hc := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := hc.Get("http://" + b.addr + "/")
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, 1000))
+	if err != nil {
+		return ""
+	}
+	version, _, _ := strings.Cut(string(data), " ")
+	return version
+}
+
+func (b *bench) state() Status {
+	b.t.Helper()
+	s, err := b.engine.Status(context.Background())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return s
+}
+
+// until waits for a condition on the status and the version served.
+func (b *bench) until(what string, cond func(s Status, served string) bool) Status {
+	b.t.Helper()
+	var s Status
+	var served string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		var err error
+		if s, err = b.engine.Status(context.Background()); err != nil {
+			b.t.Fatalf("waiting for %s: %v", what, err)
+		}
+		if served = b.serves(); cond(s, served) {
+			return s
+		}
+	}
+	b.t.Fatalf("no %s: serves %q, status %s %q, last result %+v, update %+v", what, served, s.Code, s.Summary, s.LastResult, s.Update)
+	return s
+}
+
+// link target of the service's name.
+func (b *bench) target() string {
+	b.t.Helper()
+	target, err := os.Readlink(b.cfg.Service.Path)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(target, "hello-"), "-"+testGo)
+}
+
+func (b *bench) metric(name string, labels ...string) float64 {
+	b.t.Helper()
+	families, err := b.reg.Gather()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.Metric {
+			var have []string
+			for _, l := range m.Label {
+				have = append(have, l.GetName()+"="+l.GetValue())
+			}
+			if !slices.Equal(have, labels) {
+				continue
+			}
+			if m.Counter != nil {
+				return m.Counter.GetValue()
+			}
+			return m.Gauge.GetValue()
+		}
+	}
+	b.t.Fatalf("there is no metric %s%v", name, labels)
+	return 0
+}
