@@ -108,9 +108,12 @@ func (d *demo) choosePorts() error {
 
 // buildPrograms compiles the three programs from the source tree.
 func (d *demo) buildPrograms(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "example.org/upkeep/cmd/upkeep").CombinedOutput()
+	list := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "example.org/upkeep/cmd/upkeep")
+	var stderr strings.Builder
+	list.Stderr = &stderr // where the go command also says what it downloads
+	out, err := list.Output()
 	if err != nil {
-		return "", fmt.Errorf("finding the source of upkeep (run the demo in its source tree): %w: %s", err, httpget.Line(string(out), 300))
+		return "", fmt.Errorf("finding the source of upkeep (run the demo in its source tree): %w: %s", err, httpget.Line(stderr.String(), 300))
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(d.dir, "bin")+string(filepath.Separator),
 		"example.org/upkeep/cmd/upkeep", "example.org/upkeep/cmd/upkeep-dns", "example.org/upkeep/cmd/upkeep-build")
