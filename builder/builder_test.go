@@ -109,7 +109,7 @@ func start(t testing.TB, e *ecosystem, o testOptions) *testService {
 		t.Fatal(err)
 	}
 	cfg := DefaultConfig()
-	cfg.GoRoot = []string{goRoot()}
+	cfg.GoRoot = []string{goRoot(t)}
 	cfg.Backoff = config.Duration(10 * time.Millisecond)
 	cfg.DiskFree = 0
 	cfg.Parallel = 2

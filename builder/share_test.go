@@ -80,7 +80,7 @@ func TestShareableReal(t *testing.T) {
 		t.Fatal(err)
 	}
 	cache := filepath.Join(dir, "cache")
-	cmd := exec.Command(filepath.Join(goRoot(), "bin", "go"), "build", "-trimpath", "-o", filepath.Join(dir, "out"), "./y")
+	cmd := exec.Command(filepath.Join(goRoot(t), "bin", "go"), "build", "-trimpath", "-o", filepath.Join(dir, "out"), "./y")
 	cmd.Dir = src
 	cmd.Env = append(os.Environ(), "GOCACHE="+cache, "CGO_ENABLED=0", "GOFLAGS=", "GOTOOLCHAIN=local", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
