@@ -1,6 +1,8 @@
 package supervisor_test
 
 import (
+	"encoding/base64"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -318,10 +320,16 @@ var attacks = []attack{
 	{name: "many signatures with one key tag", event: discover.EventBogus, bogus: discover.TooMuchWork, start: func(t *testing.T, f *field) {
 		f.module(func(m *dns.Msg) *dns.Msg {
 			good := m.Answer[1].(*dns.RRSIG)
+			raw, err := base64.StdEncoding.DecodeString(good.Signature)
+			if err != nil {
+				t.Error(err)
+			}
 			m.Answer = m.Answer[:1]
 			for i := range 100 {
-				bad := *good
-				bad.Signature = good.Signature[:10] + string(rune('A'+i%26)) + string(rune('A'+i/26)) + good.Signature[12:]
+				// One byte differs from the good signature, in each in another way.
+				bad, sig := *good, slices.Clone(raw)
+				sig[8] ^= byte(i + 1)
+				bad.Signature = base64.StdEncoding.EncodeToString(sig)
 				m.Answer = append(m.Answer, &bad)
 			}
 			return m
