@@ -149,7 +149,7 @@ func mapSize() int {
 	if math.MaxInt == math.MaxInt32 || runtime.GOOS == "windows" { // where the file is made as large as the map
 		return 512 << 20
 	}
-	return 32 << 30
+	return 32 << 30 & math.MaxInt // as a constant it must fit where it is never returned
 }
 
 // Open opens the index in file, creating it if there is none (unless
