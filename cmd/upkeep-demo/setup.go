@@ -104,8 +104,9 @@ func (d *demo) writeBuildConfig(ctx context.Context, dir string) (note string, e
 		return "", err
 	}
 	// Without bubblewrap the demo accepts builds without a sandbox; its pages say so.
-	if out, err := d.run(ctx, "upkeep-build", "sandbox", "-config", file); err != nil {
-		note = ", without a sandbox, and its pages say so: " + httpget.Line(out+" "+err.Error(), 200)
+	if _, err := d.run(ctx, "upkeep-build", "sandbox", "-config", file); err != nil {
+		_, why, _ := strings.Cut(err.Error(), "upkeep-build: ")
+		note = ", without a sandbox, and its pages say so: " + httpget.Line(why, 200)
 		lines = append(lines, "[sandbox]", "none = true")
 		return note, writeConfig(file, lines...)
 	}
