@@ -181,12 +181,14 @@ func (e *ecosystem) set(path string, data []byte) {
 // gosumdb is the value of GOSUMDB for the database.
 func (e *ecosystem) gosumdb() string { return e.key }
 
-// plainInstall builds with the go command as a user would and returns the binary.
+// plainInstall builds with the go command as a user would, with the machine's
+// own build cache, and returns the binary.
 func (e *ecosystem) plainInstall(pkgVersion, goos, goarch, ldflags string) []byte {
 	e.t.Helper()
 	dir := e.t.TempDir()
-	cmd := exec.Command(filepath.Join(goRoot(e.t), "bin", "go"), "install", "-trimpath", "-ldflags="+ldflags, "--", pkgVersion)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GOPATH=" + dir, "GOCACHE=" + filepath.Join(e.cache(), "plain"),
+	root, cache := goEnv(e.t)
+	cmd := exec.Command(filepath.Join(root, "bin", "go"), "install", "-trimpath", "-ldflags="+ldflags, "--", pkgVersion)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GOPATH=" + dir, "GOCACHE=" + cache,
 		"GOFLAGS=-modcacherw", "GOPROXY=" + e.url, "GOSUMDB=" + e.gosumdb(), "CGO_ENABLED=0", "GOOS=" + goos, "GOARCH=" + goarch, "GOTOOLCHAIN=local", "GOENV=off", "GOWORK=off"}
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -205,23 +207,30 @@ func (e *ecosystem) plainInstall(pkgVersion, goos, goarch, ldflags string) []byt
 	return found
 }
 
-func (e *ecosystem) cache() string { return sharedDir }
-
-var askGoRoot = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("go", "env", "GOROOT").Output()
-	return strings.TrimSpace(string(out)), err
+var askGo = sync.OnceValues(func() ([]string, error) {
+	out, err := exec.Command("go", "env", "GOROOT", "GOCACHE").Output()
+	if s := strings.Split(strings.TrimSpace(string(out)), "\n"); err == nil && len(s) == 2 {
+		return s, nil
+	}
+	return nil, fmt.Errorf("go env says %q, %v", out, err)
 })
 
-// goRoot returns the folder of the machine's Go. Without one the test is
-// skipped, or fails when UPKEEP_TEST_FULL is 1.
-func goRoot(t testing.TB) string {
+// goEnv returns the folder of the machine's Go and that of its build cache.
+// Without a Go the test is skipped, or fails when UPKEEP_TEST_FULL is 1.
+func goEnv(t testing.TB) (root, cache string) {
 	t.Helper()
-	root, err := askGoRoot()
+	env, err := askGo()
 	if err != nil && os.Getenv("UPKEEP_TEST_FULL") == "1" {
 		t.Fatalf("no go command says where it is: %v", err)
 	} else if err != nil {
 		t.Skipf("no go command says where it is: %v", err)
 	}
+	return strings.TrimSpace(env[0]), strings.TrimSpace(env[1])
+}
+
+func goRoot(t testing.TB) string {
+	t.Helper()
+	root, _ := goEnv(t)
 	return root
 }
 

@@ -269,7 +269,7 @@ func TestAbandoned(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	e := newEcosystem(t)
 	publishHello(e)
-	ts := start(t, e, testOptions{change: func(c *Config) { c.DiskFree = 1 << 40 }})
+	ts := start(t, e, testOptions{change: func(c *Config) { c.DiskFree = 1 << 30 }})
 	sp := "example.org/hello@v1.0.0/" + target() + "/"
 	if resp, body := ts.get(t, "GET", "/tlog/lookup/"+sp); resp.StatusCode != 500 || !strings.Contains(string(body), "disk space") {
 		t.Errorf("%d %s", resp.StatusCode, body)
