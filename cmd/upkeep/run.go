@@ -80,6 +80,7 @@ func run(ctx context.Context, file, level string, args []string) error {
 		log.Error("the configuration is wrong; the service runs, updates are off", "err", deps.UpdatesErr)
 	}
 
+	outliveReaders()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, append(slices.Clone(passedSignals), stopSignals...)...)
 	defer signal.Stop(signals)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"syscall"
 )
 
@@ -13,3 +14,8 @@ var (
 	// passedSignals go to the service.
 	passedSignals = []os.Signal{syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
 )
+
+// outliveReaders keeps a write to our output from ending upkeep when whoever
+// read it is gone: that would leave the service behind. The signal isn't
+// ignored, since the service would inherit that.
+func outliveReaders() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }

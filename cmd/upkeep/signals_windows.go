@@ -10,3 +10,5 @@ var (
 	reloadSignal  os.Signal
 	passedSignals []os.Signal
 )
+
+func outliveReaders() {}
