@@ -457,7 +457,7 @@ func (e *Engine) overtake(then func()) {
 
 // start runs a state's work.
 func (e *Engine) start(u *update, f func(ctx context.Context) outcome) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(e.killCtx)
 	w := &work{cancel: cancel}
 	e.work = w
 	go func() {

@@ -263,15 +263,15 @@ func hookEnv(name string, u update) []string {
 	}
 }
 
-// stopOld ends the old process. It isn't cancelled: an event that overtakes it
-// wants the process gone too.
+// stopOld ends the old process. It isn't cancelled, only made impatient: an
+// event that overtakes it wants the process gone too.
 func (e *Engine) stopOld(proc process.Process) outcome {
 	out := outcome{event: evDone}
 	if proc == nil {
 		out.apply = func(n *update) { n.Stopped = e.now() }
 		return out
 	}
-	killed, err := proc.Stop(context.Background())
+	killed, err := proc.Stop(e.killCtx)
 	if err != nil {
 		return outcome{event: evFail, reason: err.Error()}
 	}
@@ -335,7 +335,7 @@ func serviceEnv(env []string, clear bool) []string {
 func (e *Engine) rollBack(proc process.Process, u update, start bool) outcome {
 	var errs []error
 	if proc != nil {
-		if _, err := proc.Stop(context.Background()); err != nil {
+		if _, err := proc.Stop(e.killCtx); err != nil {
 			errs = append(errs, err)
 		}
 	}
