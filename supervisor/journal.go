@@ -1,7 +1,10 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
+	"log/slog"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -82,30 +85,42 @@ func (e *Engine) save() error {
 	return err
 }
 
-// addEvent keeps something that a person should know.
+// addEvent keeps something that a person should know. What is found again and
+// again, such as the same wrong answer at each poll, is one event that counts,
+// and is logged when it begins.
 func (e *Engine) addEvent(ev Event) {
 	now := e.now()
 	if ev.Security {
 		e.metrics.verification(ev.Kind)
 	}
-	e.log.Warn("event", "kind", ev.Kind, "security", ev.Security, "text", ev.Text)
-	for i, old := range e.doc.Events {
-		if old.Kind == ev.Kind && old.Text == ev.Text && old.Version == ev.Version {
-			old.Count++
-			old.Time = now
-			e.doc.Events = slices.Insert(slices.Delete(e.doc.Events, i, i+1), 0, old)
-			e.dirty = true
-			e.changed()
-			return
-		}
-	}
+	level := slog.LevelWarn
 	ev.Time, ev.First, ev.Count = now, now, 1
-	e.doc.Events = slices.Insert(e.doc.Events, 0, ev)
-	if len(e.doc.Events) > maxEvents {
-		e.doc.Events = e.doc.Events[:maxEvents]
+	if i := slices.IndexFunc(e.doc.Events, func(old Event) bool {
+		return old.Kind == ev.Kind && old.Version == ev.Version && sameText(old.Text, ev.Text)
+	}); i >= 0 {
+		old := e.doc.Events[i]
+		ev.First, ev.Count = old.First, old.Count+1
+		if ago := now.Sub(old.Time); ago >= 0 && ago < goneAfter {
+			level = slog.LevelDebug
+		}
+		e.doc.Events = slices.Delete(e.doc.Events, i, i+1)
 	}
+	e.log.Log(context.Background(), level, "event", "kind", ev.Kind, "security", ev.Security, "count", ev.Count, "text", ev.Text)
+	e.doc.Events = slices.Insert(e.doc.Events, 0, ev)
+	e.doc.Events = e.doc.Events[:min(len(e.doc.Events), maxEvents)]
 	e.dirty = true
 	e.changed()
 }
+
+// goneAfter is how long an event has to stay away for its return to be news.
+const goneAfter = 12 * time.Hour
+
+// sameText reports whether two texts differ in times only: when it is now, and
+// how long ago something was.
+func sameText(a, b string) bool {
+	return a == b || times.ReplaceAllString(a, "#") == times.ReplaceAllString(b, "#")
+}
+
+var times = regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} UTC|[0-9]+ (seconds|minutes|hours|days)`)
 
 const maxEvents = 50

@@ -246,7 +246,7 @@ func (e *Engine) learned(module string, k Known, err error) {
 	}
 	if err != nil {
 		e.metrics.discoveryFailures.Inc()
-		if e.knowledge.Error != err.Error() {
+		if !sameText(e.knowledge.Error, err.Error()) {
 			e.log.Warn("versions can't be learned", "err", err)
 		}
 		e.knowledge.Error, e.knowledge.Unavailable = err.Error(), true
