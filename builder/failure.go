@@ -100,13 +100,19 @@ type rule struct {
 
 // Causes that pass. They are looked for first: a download that broke can
 // make a later message look like a fault of the module.
-var temporaryRE = regexp.MustCompile(`(?i)signal: (killed|bus error|segmentation)|out of memory|cannot allocate memory|no space left on device|disk quota exceeded|file too large|resource temporarily unavailable|too many open files|connection (refused|reset)|i/o timeout|no such host|tls handshake|unexpected EOF|server misbehaving|network is unreachable|context deadline exceeded|: (429|5\d\d) |stream error|text file busy|input/output error|pthread_create failed|runtime: failed to create`)
+var temporaryRE = regexp.MustCompile(`(?i)signal: (killed|bus error|segmentation)|out of memory|cannot allocate memory|no space left on device|disk quota exceeded|file too large|resource temporarily unavailable|too many open files|connection (refused|reset)|\bGet "(?:https?://|PROXY)|i/o timeout|no such host|tls handshake|unexpected EOF|server misbehaving|network is unreachable|context deadline exceeded|: (429|5\d\d) |stream error|text file busy|input/output error|pthread_create failed|runtime: failed to create`)
 
 // Signs of too little memory: the kernel's choice, or the limit of a process.
 var memoryRE = regexp.MustCompile(`signal: killed|fatal error: runtime: (cannot allocate|out of) memory|fatal error: out of memory|runtime: cannot allocate memory|mmap: cannot allocate memory`)
 
 // A proxy that serves other bytes than the checksum database records.
-var securityRE = regexp.MustCompile(`SECURITY ERROR|verifying (module|go\.mod)|checksum mismatch`)
+var securityRE = regexp.MustCompile(`SECURITY ERROR|checksum mismatch`)
+
+// A record that could not be had from the checksum database, or not be proven.
+var verifyingRE = regexp.MustCompile(`verifying (?:module|zip|go\.mod): `)
+
+// What is not there, also in the checksum database.
+var missingRE = regexp.MustCompile(`reading \S+: (?:404|410) `)
 
 var rules = []rule{
 	{regexp.MustCompile(`package (\S+) is not a main package`), true, "Package $1 is not a command: it is not package main."},
@@ -154,6 +160,13 @@ func classify(output string, err error) *Failure {
 	}
 	if m := temporaryRE.FindString(output); m != "" {
 		return temporary("The build stopped for a reason that may pass: "+line(output, m), err)
+	}
+	if m := verifyingRE.FindString(output); m != "" {
+		l := line(output, m)
+		if missingRE.MatchString(l) {
+			return temporary("The checksum database does not know a dependency: "+l, err)
+		}
+		return &Failure{Text: "The checksum database's record of a module could not be verified: " + l, Err: &alarmError{"hash_mismatch", err}}
 	}
 	for _, r := range rules {
 		loc := r.re.FindStringSubmatchIndex(output)

@@ -55,7 +55,11 @@ func TestClassify(t *testing.T) {
 		{"verifying example.org/x@v1.0.0: checksum mismatch\n\tdownloaded: h1:a\n\nSECURITY ERROR\nThis download does NOT match", temp, "served something else", exit},
 		{"go: example.org/x@v1.0.0: reading PROXY/example.org/x/@v/v1.0.0.info: 500 Internal Server Error", temp, "may pass", exit},
 		{"go: example.org/x@v1.0.0: Get \"PROXY/\": dial tcp 127.0.0.1:1: connect: connection refused", temp, "may pass", exit},
-		{"main.go:3:5: undefined: y\nwrite /work/x: no space left on device", temp, "may pass", exit},
+		{"go: example.org/y@v1.0.0: verifying go.mod: example.org/y@v1.0.0: reading PROXY/sumdb/sum.test/lookup/example.org/y@v1.0.0: 503 Service Unavailable", temp, "may pass", exit},
+		{"go: example.org/y@v1.0.0: verifying module: example.org/y@v1.0.0: reading PROXY/sumdb/sum.test/lookup/example.org/y@v1.0.0: 404 Not Found", temp, "does not know a dependency", exit},
+		{"go: example.org/y@v1.0.0: verifying module: example.org/y@v1.0.0: note has no verifiable signatures", temp, "could not be verified", exit},
+		{"../mod/example.org/x@v1.0.0/main.go:3:8: example.org/y@v1.0.0: Get \"PROXY/example.org/y/@v/v1.0.0.zip\": EOF", temp, "may pass", exit},
+		{"main.go:3:5: undefined: y\nwrite /std/x: no space left on device", temp, "may pass", exit},
 		{"compile: signal: killed\nmain.go:3:5: undefined: y", temp, "more memory than it could have", exit},
 		{"go: example.org/y@v1.0.0: reading PROXY/example.org/y/@v/v1.0.0.mod: 404 Not Found", perm, "The dependency example.org/y@v1.0.0 is not known to the module proxy.", exit},
 		{"something never seen", temp, "something never seen", exit},
@@ -73,6 +77,10 @@ func TestClassify(t *testing.T) {
 			got = none
 		case f.Permanent:
 			got = perm
+		}
+		var alarm *alarmError
+		if want := strings.Contains(tc.text, "served something else") || strings.Contains(tc.text, "not be verified"); errors.As(f, &alarm) != want {
+			t.Errorf("%q: alarm %v", tc.output, !want)
 		}
 		if got != tc.want || !strings.Contains(f.Text, tc.text) || strings.ContainsAny(f.Text, "\n\x00") {
 			t.Errorf("%q, %v: %s %q, want %s %q", tc.output, tc.err, got, f.Text, tc.want, tc.text)
