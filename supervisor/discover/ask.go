@@ -24,6 +24,9 @@ type Discoverer struct {
 	state    state
 	saved    time.Time
 	savedKey string
+	kept     string          // what the newest evidence is of
+	files    []string        // the newest evidence
+	told     map[string]bool // events of each module's last answer
 }
 
 // New checks the configuration and reads the anchors and the state. It sends nothing.
@@ -171,14 +174,7 @@ func (d *Discoverer) Ask(ctx context.Context, module string) (Answer, error) {
 	a := Answer{Module: module, Versions: v.versions, Toolchain: v.toolchain, Status: v.status, Asked: now, Sources: answers, Events: v.events}
 	err := v.err
 	if liars := append(v.forked, v.conflict...); len(liars) > 0 && !d.opt.ReadOnly {
-		d.mu.Lock()
-		reports := make([]report, len(liars))
-		for n, i := range liars {
-			id := d.sources[i].id()
-			reports[n] = newReport(now, id, d.state.Marks[id], evs[i])
-		}
-		d.mu.Unlock()
-		files, kerr := keepEvidence(d.opt.Dir, now, reports)
+		files, kerr := d.evidence(now, liars, answers, evs)
 		for k := range a.Events {
 			if a.Events[k].Kind == EventConflict {
 				a.Events[k].Files = files
@@ -196,10 +192,54 @@ func (d *Discoverer) Ask(ctx context.Context, module string) (Answer, error) {
 		err = errors.Join(err, serr)
 	}
 	d.m.observe(a, err)
-	for _, e := range a.Events {
-		d.opt.Logger.Warn("discovery", "kind", e.Kind, "source", e.Source, "text", e.Text, "evidence", e.Files)
-	}
+	d.tell(a)
 	return a, err
+}
+
+// evidence keeps what contradicting sources said, once for as long as they say
+// the same.
+func (d *Discoverer) evidence(now time.Time, liars []int, answers []SourceAnswer, evs [][]evidence) ([]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	reports := make([]report, len(liars))
+	what := ""
+	for n, i := range liars {
+		id := d.sources[i].id()
+		reports[n] = newReport(now, id, d.state.Marks[id], evs[i])
+		what += fmt.Sprintln(id, join(answers[i].Versions))
+		if st := answers[i].Status; st != nil {
+			what += fmt.Sprintln(st.Size, st.Hash)
+		}
+	}
+	if what == d.kept {
+		return d.files, nil
+	}
+	files, err := keepEvidence(d.opt.Dir, now, reports)
+	if err == nil {
+		d.kept, d.files = what, files
+	}
+	return files, err
+}
+
+// tell logs the events that were not there at the module's last answer.
+func (d *Discoverer) tell(a Answer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	told := map[string]bool{}
+	for k := range d.told {
+		if !strings.HasPrefix(k, a.Module+" ") {
+			told[k] = true
+		}
+	}
+	for _, e := range a.Events {
+		level, k := slog.LevelWarn, a.Module+" "+e.Kind+" "+e.Source
+		if d.told[k] {
+			level = slog.LevelDebug
+		}
+		told[k] = true
+		d.opt.Logger.Log(context.Background(), level, "discovery", "kind", e.Kind, "source", e.Source, "text", e.Text, "evidence", e.Files)
+	}
+	d.told = told
 }
 
 func (d *Discoverer) rules() rules {

@@ -1,8 +1,10 @@
 package discover
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"example.org/upkeep/dnsserver/name"
 	"example.org/upkeep/internal/config"
@@ -232,7 +235,8 @@ func TestUpdates(t *testing.T) {
 func TestForkedSource(t *testing.T) {
 	tr := zonetest.New(t, zonetest.Fast)
 	dir := t.TempDir()
-	d := discoverer(t, tr, func(_ *Config, o *Options) { o.Dir = dir })
+	var log bytes.Buffer
+	d := discoverer(t, tr, func(_ *Config, o *Options) { o.Dir, o.Logger = dir, slog.New(slog.NewTextHandler(&log, nil)) })
 	if _, err := d.Ask(t.Context(), hello); err != nil {
 		t.Fatal(err)
 	}
@@ -246,6 +250,22 @@ func TestForkedSource(t *testing.T) {
 	}
 	if text := readFile(t, a.Events[0].Files[0]); !strings.Contains(text, `"size": 100`) || strings.Count(text, `"Wire"`) != 3 {
 		t.Error(text)
+	}
+	// Further polls find the same: nothing more is written or logged, and each counts.
+	first := a.Events[0].Files[0]
+	for range 3 {
+		if a, _ = d.Ask(t.Context(), hello); len(a.Events) != 1 || !slices.Equal(a.Events[0].Files, []string{first}) {
+			t.Fatalf("%+v", a.Events)
+		}
+	}
+	if files, err := os.ReadDir(filepath.Dir(first)); err != nil || len(files) != 1 {
+		t.Errorf("%d files of evidence, %v", len(files), err)
+	}
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d lines of the log:\n%s", n, log.String())
+	}
+	if n := testutil.ToFloat64(d.m.events.WithLabelValues(EventConflict)); n != 4 {
+		t.Errorf("%v events counted", n)
 	}
 }
 
