@@ -161,6 +161,9 @@ func (a *Audit) record(ctx context.Context, id int64, text []byte) error {
 
 // diff gets the other builder's binary and compares it with ours.
 func (a *Audit) diff(ctx context.Context, rec spec.Record, res Result) ([]string, error) {
+	if rec.Size > int64(a.Service.cfg.MaxBinary)<<20 {
+		return nil, fmt.Errorf("its log records %d bytes; this server keeps at most %d MiB", rec.Size, a.Service.cfg.MaxBinary)
+	}
 	base := strings.TrimSuffix(a.Log.URL(), "/tlog")
 	body, err := httpget.Open(ctx, a.HTTP, base+"/"+rec.Spec.String()+rec.Sum+"/"+rec.FileName()+".gz")
 	if err != nil {

@@ -56,6 +56,13 @@ func TestAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	append_(spec.Record{Spec: gone, Size: 1, Sum: good.Sum})
+	// Whoever records a binary of a terabyte does not get to send it.
+	huge, err := honest.lookup(t, "example.org/hello@v1.0.0/cmd/other/"+target()+"/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	huge.Size = 1 << 40
+	append_(huge)
 	mux := http.NewServeMux()
 	mux.Handle("/tlog/", http.StripPrefix("/tlog", l.Handler(nil)))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -84,22 +91,22 @@ func TestAudit(t *testing.T) {
 	if err := a.Run(t.Context(), salt); err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 3 || !strings.HasPrefix(got[0], "0 true false") || !strings.HasPrefix(got[1], "1 false true The first different byte") || !strings.HasPrefix(got[2], "2 false false example.org/gone@v1.0.0 is not known") {
+	if len(got) != 4 || !strings.Contains(got[3], "3 false true The other binary can't be compared: its log records 1099511627776 bytes") || !strings.HasPrefix(got[0], "0 true false") || !strings.HasPrefix(got[1], "1 false true The first different byte") || !strings.HasPrefix(got[2], "2 false false example.org/gone@v1.0.0 is not known") {
 		t.Errorf("findings: %s", strings.Join(got, "\n"))
 	}
 	if kept, _ := filepath.Glob(filepath.Join(auditor.dir, "mismatches", "*")); len(kept) != 1 {
 		t.Errorf("kept: %v", kept)
 	}
-	if st := auditor.Status(t.Context()); len(st.Alarms) != 1 {
+	if st := auditor.Status(t.Context()); len(st.Alarms) != 2 {
 		t.Errorf("alarms: %v", st.Alarms)
 	}
 	got = nil
 	if err := a.Run(t.Context(), salt); err != nil || len(got) != 0 {
 		t.Errorf("audited again: %v, %v", got, err)
 	}
-	third := good
-	third.Dir = "cmd/other"
-	append_(third)
+	more := good
+	more.Stripped = true
+	append_(more)
 	if err := a.Run(t.Context(), salt); err != nil || len(got) != 1 {
 		t.Errorf("one more: %v, %v", got, err)
 	}
