@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -202,6 +203,17 @@ func TestRestart(t *testing.T) {
 	}
 	if st := ts.Status(t.Context()); len(st.Recent) == 0 || st.Recent[0].Sum != rec.Sum || st.LogSize != 1 {
 		t.Errorf("status after a restart: %+v", st)
+	}
+	// A kept failure that the disk has damaged is found anew, and says nothing of files.
+	badSpec, err := spec.Parse(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(ts.results.file(badSpec, ".json"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if resp, body := ts.get(t, "GET", "/tlog/lookup/"+bad); resp.StatusCode != 500 || strings.Contains(string(body), ts.dir) || !strings.Contains(string(body), "try again") {
+		t.Errorf("damaged failure with a broken proxy: %d %s", resp.StatusCode, body)
 	}
 	if resp, _ := ts.get(t, "POST", "/"+bad+"retry"); resp.StatusCode != 303 {
 		t.Errorf("retry: %d", resp.StatusCode)

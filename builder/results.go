@@ -49,8 +49,11 @@ func (r results) load(s spec.Spec) (res Result, ok bool, err error) {
 	if err != nil {
 		return Result{}, false, fmt.Errorf("reading the kept result: %w", err)
 	}
-	if err := json.Unmarshal(data, &res); err != nil || res.Spec != s {
-		return Result{}, false, fmt.Errorf("reading the kept result %s: it is damaged; remove it: %w", r.file(s, ".json"), err)
+	if err := json.Unmarshal(data, &res); err != nil {
+		return Result{}, false, fmt.Errorf("reading the kept result %s: it is damaged: %w", r.file(s, ".json"), err)
+	}
+	if res.Spec != s {
+		return Result{}, false, fmt.Errorf("reading the kept result %s: it is of %s", r.file(s, ".json"), res.Spec)
 	}
 	return res, true, nil
 }
@@ -60,9 +63,10 @@ func (r results) output(s spec.Spec) ([]byte, error) { return os.ReadFile(r.file
 
 // forget removes a result.
 func (r results) forget(s spec.Spec) error {
-	err := errors.Join(os.Remove(r.file(s, ".json")), os.Remove(r.file(s, ".log")))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	for _, ext := range []string{".json", ".log"} {
+		if err := os.Remove(r.file(s, ext)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing the kept result: %w", err)
+		}
 	}
-	return err
+	return nil
 }

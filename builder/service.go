@@ -230,7 +230,8 @@ func (s *Service) Result(sp spec.Spec) (Result, error) {
 	}
 	res, ok, err := s.results.load(sp)
 	if err != nil {
-		return Result{}, err
+		// Nothing is lost with it that a new build does not find again.
+		s.logger.Error("reading a result; it counts as none", "err", err)
 	}
 	if ok && res.State == StateFailed {
 		return res, nil

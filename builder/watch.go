@@ -127,7 +127,11 @@ func (s *Service) lookup(ctx context.Context, key, client string) error {
 	}
 	res, err := s.Watch(ctx, sp, client, nil)
 	if err != nil {
-		return err
+		f := failureOf(err)
+		if ctx.Err() == nil {
+			s.logger.Warn("looking up a build", "spec", key, "err", err)
+		}
+		return &Failure{NotFound: f.NotFound, Text: s.hide(f.Text), Status: f.Status, Err: f.Err} // err may name files
 	}
 	if res.State == StateSuccess {
 		return nil
