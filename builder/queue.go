@@ -276,6 +276,7 @@ func (q *queue) next(fits func(large bool) bool) (j *job, wait time.Duration) {
 	q.turns++
 	q.lastTurn[j.client] = q.turns
 	j.state, j.position, j.started = StateBuilding, 0, now
+	j.tries++
 	j.changed()
 	q.update()
 	return j, 0

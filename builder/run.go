@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"example.org/upkeep/builder/sandbox"
+	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/tlog"
 )
 
@@ -99,7 +101,6 @@ func (s *Service) work(ctx context.Context, j *job) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.queue.setCancel(j, cancel)
-	j.tries++
 	started := time.Now()
 	logger := s.logger.With("spec", j.spec.String())
 	logger.Info("build starts", "try", j.tries, "client", j.client)
@@ -208,6 +209,9 @@ func (s *Service) finish(j *job, res Result, keep bool) {
 	}
 	s.mu.Lock()
 	delete(s.temp, res.Spec)
+	if passing && len(s.temp) >= maxTemp {
+		maps.DeleteFunc(s.temp, func(_ spec.Spec, r Result) bool { return time.Now().After(r.RetryAt) })
+	}
 	if passing && len(s.temp) < maxTemp {
 		s.temp[res.Spec] = res
 	}
