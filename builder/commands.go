@@ -47,7 +47,11 @@ func (c *commandLists) get(ctx context.Context, m module.Version) ([]Command, er
 	if ok {
 		return list, nil
 	}
-	v, err, _ := c.single.Do(m.String(), func() (any, error) { return c.read(ctx, m) })
+	v, err, shared := c.single.Do(m.String(), func() (any, error) { return c.read(ctx, m) })
+	for shared && errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		// It was read for somebody else, who went away.
+		v, err, shared = c.single.Do(m.String(), func() (any, error) { return c.read(ctx, m) })
+	}
 	if err != nil {
 		return nil, err
 	}
