@@ -279,6 +279,7 @@ func TestFailures(t *testing.T) {
 	e.publish("example.org/embed", "v1.0.0", "-- main.go --\npackage main\n\nimport _ \"embed\"\n\n//go:embed none\nvar s string\n\nfunc main() { println(s) }\n")
 	e.publish("example.org/nomain", "v1.0.0", "-- main.go --\npackage main\n\nvar X = 1\n")
 	e.publish("example.org/asm", "v1.0.0", "-- main.go --\npackage main\n\nfunc f()\n\nfunc main() { f() }\n")
+	e.publish("example.org/nostd", "v1.0.0", "-- main.go --\npackage main\n\nimport _ \"nosuchpackage\"\n\nfunc main() {}\n")
 	ts := start(t, e, testOptions{})
 	for _, tc := range []struct {
 		spec     string
@@ -309,6 +310,7 @@ func TestFailures(t *testing.T) {
 		{"example.org/embed@v1.0.0/" + target() + "/", false, false, "embeds files that the module does not hold"},
 		{"example.org/nomain@v1.0.0/" + target() + "/", false, false, "does not"},
 		{"example.org/asm@v1.0.0/" + target() + "/", false, false, "does not"},
+		{"example.org/nostd@v1.0.0/" + target() + "/", true, false, "has no package nosuchpackage"},
 		{"example.org/hello@v1.0.0/ios-amd64-" + goVersion + "/", true, false, "cgo"},
 	} {
 		sp, err := spec.Parse(tc.spec)
@@ -328,6 +330,9 @@ func TestFailures(t *testing.T) {
 		}
 		if strings.Contains(string(body), ts.dir) || strings.Contains(string(body), e.url) {
 			t.Errorf("%s: the answer shows a path or the proxy: %s", tc.spec, body)
+		}
+		if out, err := ts.Output(sp); err != nil || strings.Contains(strings.Join(out, "\n"), goRoot(t)+"/") {
+			t.Errorf("%s: the output shows a path: %q, %v", tc.spec, out, err)
 		}
 		res, err := ts.Result(sp)
 		if err != nil || res.State != StateFailed || res.RetryAt.IsZero() == tc.passing {

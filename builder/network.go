@@ -42,8 +42,13 @@ func (s *Service) hide(text string) string {
 	for _, p := range s.src.Proxy.URLs() {
 		text = strings.ReplaceAll(text, p, "PROXY")
 	}
-	for _, dir := range []string{s.modCache, s.goPath, s.std.dir, s.workDir} {
+	for _, dir := range []string{s.modCache, s.goPath, s.std.dir, s.workDir, filepath.Join(s.dir, "toolchains")} {
 		text = strings.ReplaceAll(text, dir, "")
+	}
+	for _, root := range s.cfg.GoRoot {
+		if root, err := filepath.Abs(root); err == nil {
+			text = strings.ReplaceAll(text, root+string(filepath.Separator), "GOROOT"+string(filepath.Separator))
+		}
 	}
 	return text
 }
