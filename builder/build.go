@@ -133,7 +133,8 @@ func (b *build) check(ctx context.Context) error {
 		return err
 	}
 	if info.Version != b.spec.Version {
-		return notFound(fmt.Sprintf("Version %s of %s is called %s.", b.spec.Version, b.spec.Module, info.Version))
+		// Not for good: that is only what the module proxy says.
+		return unknown(fmt.Sprintf("Version %s of %s is called %s.", b.spec.Version, b.spec.Module, info.Version))
 	}
 	data, err := b.s.src.GoMod(ctx, module.Version{Path: b.spec.Module, Version: b.spec.Version})
 	if err != nil {
