@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"reflect"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,8 +33,14 @@ type lazySources struct {
 func (l *lazySources) get() (*versions, *binaries, error, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.v == nil {
-		l.v, l.b, l.dErr, l.fErr = l.open(l.cfg)
+	// What went wrong, such as a file that was missing, may be right by now.
+	if l.v == nil || l.dErr != nil || l.fErr != nil {
+		v, b, dErr, fErr := l.open(l.cfg)
+		if l.v == nil || (dErr == nil) != (l.dErr == nil) || (fErr == nil) != (l.fErr == nil) {
+			l.v, l.b, l.dErr, l.fErr = v, b, dErr, fErr
+		} else if v.d != nil {
+			v.d.Close() // nothing is better: what is known of the zone's keys stays
+		}
 	}
 	return l.v, l.b, l.dErr, l.fErr
 }
@@ -50,14 +55,12 @@ func (l *lazySources) open(cfg Config) (*versions, *binaries, error, error) {
 	return &versions{d: d, f: f}, &binaries{f}, dErr, fErr
 }
 
-// reload takes a new configuration, unless it is wrong. What is under way ends
-// with the old one.
+// reload takes a new configuration, unless it is wrong, and reads the files
+// that it names again, such as the anchor. What is under way ends with the old
+// one.
 func (l *lazySources) reload(cfg Config) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if reflect.DeepEqual(cfg.Fetch, l.cfg.Fetch) && reflect.DeepEqual(cfg.Discovery, l.cfg.Discovery) {
-		return nil
-	}
 	v, b, dErr, fErr := l.open(cfg)
 	if err := errors.Join(dErr, fErr); err != nil {
 		return err

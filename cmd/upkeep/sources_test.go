@@ -1,0 +1,57 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.org/upkeep/supervisor/discover/zonetest"
+	"example.org/upkeep/tlog"
+)
+
+// An anchor that was missing, or is exchanged, is read without a restart.
+func TestAnchorReadAgain(t *testing.T) {
+	one, two := zonetest.New(t, zonetest.Fast), zonetest.New(t, zonetest.Fast)
+	anchor := filepath.Join(t.TempDir(), "anchor")
+	write := func(tr *zonetest.Tree) {
+		t.Helper()
+		if err := os.WriteFile(anchor, []byte(tr.Anchor()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := defaultConfig()
+	cfg.State, cfg.Fetch.Dir = t.TempDir(), t.TempDir()
+	var err error
+	if _, cfg.Fetch.Key, err = tlog.GenerateKey("build.test"); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Discovery.Zone, cfg.Discovery.Anchor, cfg.Discovery.Sources = zonetest.ZoneName, anchor, []string{"tcp://" + one.Addr}
+	l := &lazySources{cfg: cfg, log: slog.New(slog.DiscardHandler), metrics: prometheus.NewRegistry()}
+	ask := func() string {
+		t.Helper()
+		// The answers' signatures are of a fixed day: the zone's key is what is asked for here.
+		_, err := l.Ask(t.Context(), zonetest.Module)
+		if err == nil {
+			return ""
+		}
+		return err.Error()
+	}
+	if text := ask(); !strings.Contains(text, "no such file") {
+		t.Fatalf("without an anchor: %q", text)
+	}
+	write(two)
+	if text := ask(); !strings.Contains(text, "no key of .") {
+		t.Fatalf("with the anchor of another tree: %q", text)
+	}
+	write(one)
+	if err := l.reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if text := ask(); strings.Contains(text, "no key of .") || strings.Contains(text, "no such file") {
+		t.Errorf("with the right anchor: %q", text)
+	}
+}
