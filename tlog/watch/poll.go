@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -18,7 +20,7 @@ import (
 
 // poll asks for the versions of a module and stores those that are new, of use
 // and proven.
-func (w *watcher) poll(ctx context.Context, path string, unproven map[string]time.Time) error {
+func (w *watcher) poll(ctx context.Context, path string, unproven map[string]retry) error {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	select {
@@ -43,6 +45,7 @@ func (w *watcher) poll(ctx context.Context, path string, unproven map[string]tim
 		}
 		versions = []string{info.Version}
 	}
+	maps.DeleteFunc(unproven, func(v string, _ retry) bool { return !slices.Contains(versions, v) })
 	found, errs := w.prove(ctx, path, versions, unproven, !known)
 	if len(found) == 0 && (known || len(errs) > 0) {
 		return errors.Join(errs...)
@@ -66,7 +69,7 @@ const maxLookups = 200
 
 // prove looks up the versions that the index wants, newest first. Where the
 // newest of a line turns out to have no record, the one before it is tried.
-func (w *watcher) prove(ctx context.Context, path string, versions []string, unproven map[string]time.Time, first bool) (found []index.Found, errs []error) {
+func (w *watcher) prove(ctx context.Context, path string, versions []string, unproven map[string]retry, first bool) (found []index.Found, errs []error) {
 	done := map[string]bool{}
 	for lookups, again := 0, true; again; {
 		again = false
@@ -86,7 +89,7 @@ func (w *watcher) prove(ctx context.Context, path string, versions []string, unp
 			rec, err := w.lookup(ctx, path, v)
 			if errors.Is(err, tlog.ErrNotFound) {
 				// The database could not fetch it: withdrawn before anybody asked for it, perhaps.
-				unproven[v] = time.Now().Add(unprovenRetry)
+				unproven[v] = unproven[v].next(time.Now())
 				again = true
 				w.Logger.Warn("version is not in the checksum database; it is not served", "module", path, "version", v, "err", err)
 				continue
@@ -100,11 +103,23 @@ func (w *watcher) prove(ctx context.Context, path string, versions []string, unp
 	return found, errs
 }
 
+// A retry says when a version without a record is looked up again. A version
+// that is listed a moment before the database knows it must not wait for hours.
+type retry struct {
+	at   time.Time
+	wait time.Duration
+}
+
+func (r retry) next(now time.Time) retry {
+	wait := min(max(2*r.wait, firstRetry), lastRetry)
+	return retry{now.Add(wait), wait}
+}
+
 // without returns the versions that are not known to have no record.
-func without(versions []string, unproven map[string]time.Time) []string {
+func without(versions []string, unproven map[string]retry) []string {
 	var out []string
 	for _, v := range versions {
-		if again, ok := unproven[v]; !ok || time.Now().After(again) {
+		if time.Now().After(unproven[v].at) {
 			out = append(out, v)
 		}
 	}

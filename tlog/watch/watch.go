@@ -61,7 +61,8 @@ const (
 	MinInterval     = 200 * time.Millisecond
 	maxBackoff      = time.Hour
 	pollTimeout     = 2 * time.Minute
-	unprovenRetry   = 6 * time.Hour // before a version without a record is looked up again
+	firstRetry      = 5 * time.Minute // before a version without a record is looked up again,
+	lastRetry       = 6 * time.Hour   // doubled each time up to this
 )
 
 // Run polls until ctx ends. It returns an error only for a wrong
@@ -129,7 +130,7 @@ func newWatcher(cfg Config) (*watcher, error) {
 
 // watch polls one module for ever.
 func (w *watcher) watch(ctx context.Context, path string) {
-	unproven := map[string]time.Time{} // version → when to look it up again
+	unproven := map[string]retry{} // by version
 	failures := 0
 	for {
 		err := w.poll(ctx, path, unproven)

@@ -129,12 +129,22 @@ func (w *world) publish(path string, versions ...string) {
 }
 
 // poll does one poll of a module.
-func (w *world) poll(path string, unproven map[string]time.Time) error {
+func (w *world) poll(path string, unproven map[string]retry) error {
 	watcher, err := newWatcher(w.cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return watcher.poll(w.t.Context(), path, unproven)
+}
+
+func TestRetry(t *testing.T) {
+	var r retry
+	now := time.Unix(1700000000, 0)
+	for i, want := range []time.Duration{5, 10, 20, 40, 80, 160, 320, 360, 360} {
+		if r = r.next(now); r.at.Sub(now) != want*time.Minute {
+			t.Errorf("retry %d after %v; want %v minutes", i, r.at.Sub(now), int(want))
+		}
+	}
 }
 
 func TestPoll(t *testing.T) {
@@ -144,7 +154,7 @@ func TestPoll(t *testing.T) {
 	w.times["v1.0.0"] = made
 	w.times["v1.0.1"] = made
 	w.publish(path, "v1.0.0", "v0.9.9")
-	unproven := map[string]time.Time{}
+	unproven := map[string]retry{}
 	begin := time.Now().Unix()
 	if err := w.poll(path, unproven); err != nil {
 		t.Fatal(err)
@@ -186,7 +196,7 @@ func TestPollPseudoAndToolchain(t *testing.T) {
 	w.publish(Toolchain, "v0.0.1-go1.26.9.linux-amd64", "v0.0.1-go1.26.11.linux-amd64", "v0.0.1-go1.26.11.darwin-arm64",
 		"v0.0.1-go1.27.4.linux-amd64", "v0.0.1-go1.27.3.linux-amd64", "v0.0.1-go1.28rc1.linux-amd64", "v0.0.1-go1.25.14.linux-amd64")
 	for _, path := range []string{"example.org/untagged", Toolchain} {
-		if err := w.poll(path, map[string]time.Time{}); err != nil {
+		if err := w.poll(path, map[string]retry{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -216,7 +226,7 @@ func TestPollWrongRecord(t *testing.T) {
 	if _, err := w.log.Append(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.poll(path, map[string]time.Time{}); err == nil || !strings.Contains(err.Error(), "record of something else") {
+	if err := w.poll(path, map[string]retry{}); err == nil || !strings.Contains(err.Error(), "record of something else") {
 		t.Errorf("got %v", err)
 	}
 	if _, ok, _ := w.store.Module(path); ok {
