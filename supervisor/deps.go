@@ -23,7 +23,9 @@ type Known struct {
 	Source     string
 	Proof      string
 	LogSize    int64
-	Events     []Event // what somebody should look at; their time may be missing
+	StaleSince time.Time // since when no answer was fresh, zero when this one is; told beside an error too
+	Silent     bool      // that is longer than it may be
+	Events     []Event   // what somebody should look at; their time may be missing
 }
 
 // Versions learns of new versions.

@@ -240,7 +240,7 @@ func (e *Engine) ask(ctx context.Context) error {
 // learned takes what discovery found.
 func (e *Engine) learned(module string, k Known, err error) {
 	now := e.now()
-	e.knowledge.Asked = now
+	e.knowledge.Asked, e.knowledge.StaleSince, e.knowledge.Silent = now, k.StaleSince, k.Silent
 	for _, ev := range k.Events {
 		e.addEvent(ev)
 	}

@@ -119,7 +119,9 @@ type Knowledge struct {
 	NextAsk     time.Time `json:"next_ask,omitzero"`
 	Error       string    `json:"error,omitempty"` // of the last try
 	LogSize     int64     `json:"log_size,omitempty"`
-	Unavailable bool      `json:"unavailable"` // the last try failed
+	Unavailable bool      `json:"unavailable"`          // the last try failed
+	StaleSince  time.Time `json:"stale_since,omitzero"` // since when no answer was fresh
+	Silent      bool      `json:"silent,omitempty"`     // that is longer than discovery.max_silence: answers may be dropped on the way
 }
 
 // Plan is what is going to happen, and why nothing else.

@@ -35,6 +35,13 @@ func (e *Engine) summary(s *Status) (Code, string) {
 	if c != nil && last != nil && last.To == c.Pair && (last.Result == ResultRefused || last.Result == ResultFailed) {
 		return CodeFailing, fmt.Sprintf("The update to %s was %s: %s", c.Version, last.Result, last.Reason)
 	}
+	if s.Knowledge.Silent {
+		text := "No fresh answer about versions since " + s.Knowledge.StaleSince.Local().Format("Mon 2 Jan 15:04") + ", answers may be dropped on the way"
+		if s.Knowledge.Error != "" {
+			text += ": " + s.Knowledge.Error
+		}
+		return CodeFailing, text
+	}
 	if s.Knowledge.Unavailable && (s.Knowledge.Fresh.IsZero() || s.Now.Sub(s.Knowledge.Fresh) > maxBlind+2*e.conf().Updates.Interval.D() || len(s.Events) > 0 && s.Events[0].Security && s.Now.Sub(s.Events[0].Time) < maxBlind) {
 		return CodeFailing, "New versions can't be learned: " + s.Knowledge.Error
 	}

@@ -48,7 +48,7 @@ var securityEvents = map[string]bool{
 
 func (v *versions) Ask(ctx context.Context, module string) (supervisor.Known, error) {
 	a, err := v.d.Ask(ctx, module)
-	k := supervisor.Known{Source: a.Source, Proof: a.Proof, Releases: releases(a.Versions)}
+	k := supervisor.Known{Source: a.Source, Proof: a.Proof, Releases: releases(a.Versions), StaleSince: a.Fresh.StaleSince, Silent: a.Fresh.Silent}
 	for _, t := range a.Toolchain {
 		k.GoReleases = append(k.GoReleases, policy.GoRelease{Version: t.Version, Kind: t.Kind, Discovered: t.Time})
 	}

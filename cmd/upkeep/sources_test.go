@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"example.org/upkeep/supervisor"
 	"example.org/upkeep/supervisor/discover/zonetest"
 	"example.org/upkeep/tlog"
 )
@@ -34,9 +36,13 @@ func TestAnchorReadAgain(t *testing.T) {
 	ask := func() string {
 		t.Helper()
 		// The answers' signatures are of a fixed day: the zone's key is what is asked for here.
-		_, err := l.Ask(t.Context(), zonetest.Module)
+		k, err := l.Ask(t.Context(), zonetest.Module)
 		if err == nil {
 			return ""
+		}
+		var verify *supervisor.VerificationError
+		if errors.As(err, &verify) && k.StaleSince.IsZero() {
+			t.Error("not told since when answers are stale")
 		}
 		return err.Error()
 	}

@@ -80,6 +80,9 @@ func printStatus(w io.Writer, s supervisor.Status) {
 	if s.Knowledge.Error != "" {
 		fmt.Fprintf(w, "            %s\n", s.Knowledge.Error)
 	}
+	if !s.Knowledge.StaleSince.IsZero() {
+		fmt.Fprintf(w, "            stale: the first answer that was not fresh came %s\n", ago(s.Now, s.Knowledge.StaleSince))
+	}
 	if u := s.Update; u != nil {
 		fmt.Fprintf(w, "update      to %s: %s %s\n", u.To, u.Step, u.Detail)
 	}

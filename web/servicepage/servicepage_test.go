@@ -77,6 +77,22 @@ func TestOverview(t *testing.T) {
 	}
 }
 
+func TestOverviewStale(t *testing.T) {
+	f := newFake()
+	h := New(Config{Metrics: http.NotFoundHandler()}, f)
+	if body := get(t, h, "/").Body.String(); strings.Contains(body, "Stale since") {
+		t.Error("fresh knowledge is called stale")
+	}
+	f.st.Knowledge.StaleSince = f.st.Now.Add(-time.Hour)
+	if body := get(t, h, "/").Body.String(); !strings.Contains(body, "Stale since") || strings.Contains(body, "dropped on the way") {
+		t.Error("the page does not say that knowledge is stale")
+	}
+	f.st.Knowledge.Silent = true
+	if body := get(t, h, "/").Body.String(); !strings.Contains(body, "dropped on the way") {
+		t.Error("the page does not say that it has been silent")
+	}
+}
+
 func TestOverviewWhileUpdating(t *testing.T) {
 	f := newFake()
 	updating(&f.st, time.Now())
