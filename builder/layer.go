@@ -98,7 +98,7 @@ func (c *stdCache) fill(compile func(dir string) error) error {
 		return err
 	}
 	err := compile(c.dir)
-	if syncErr := syncTree(c.dir); syncErr != nil {
+	if syncErr := durable.SyncTree(c.dir); syncErr != nil {
 		return errors.Join(err, fmt.Errorf("storing the compiled standard library: %w", syncErr))
 	}
 	// Also after an error: what the go command put there is complete.

@@ -45,10 +45,8 @@ func (s *Service) hide(text string) string {
 	for _, dir := range []string{s.modCache, s.goPath, s.std.dir, s.workDir, filepath.Join(s.dir, "toolchains")} {
 		text = strings.ReplaceAll(text, dir, "")
 	}
-	for _, root := range s.cfg.GoRoot {
-		if root, err := filepath.Abs(root); err == nil {
-			text = strings.ReplaceAll(text, root+string(filepath.Separator), "GOROOT"+string(filepath.Separator))
-		}
+	for _, root := range s.toolchains.Local() {
+		text = strings.ReplaceAll(text, root+string(filepath.Separator), "GOROOT"+string(filepath.Separator))
 	}
 	return text
 }

@@ -179,7 +179,7 @@ func (c *stdCache) adopt(private string, files []string) error {
 		return nil
 	}()
 	c.mu.Unlock()
-	if err := errors.Join(err, syncTree(c.dir)); err != nil {
+	if err := errors.Join(err, durable.SyncTree(c.dir)); err != nil {
 		return fmt.Errorf("sharing compiled packages: %w", err)
 	}
 	return os.Remove(mark)

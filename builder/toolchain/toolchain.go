@@ -66,8 +66,8 @@ type Store struct {
 	mu       sync.Mutex
 	installs map[string]*install // by Go version
 	used     map[string]time.Time
-	list     []string // versions by the proxy's list
-	listed   time.Time
+	list     []string  // versions by the proxy's list
+	until    time.Time // when to ask again
 }
 
 type install struct {
@@ -76,8 +76,11 @@ type install struct {
 	err  error
 }
 
-// listFor is how long the proxy's list of versions is kept.
-const listFor = 10 * time.Minute
+// How long the proxy's list of versions is kept, and that it could not be had.
+const (
+	listFor   = 10 * time.Minute
+	failedFor = 30 * time.Second
+)
 
 // Open opens the store in dir. roots are GOROOT folders that are offered for
 // their own versions.
@@ -98,6 +101,15 @@ func Open(dir string, src *source.Source, roots []string, logger *slog.Logger) (
 		return nil, fmt.Errorf("removing left-over toolchains: %w", err)
 	}
 	return s, nil
+}
+
+// Local returns the folders that are offered.
+func (s *Store) Local() []string {
+	var roots []string
+	for _, tc := range s.local {
+		roots = append(roots, tc.Root)
+	}
+	return roots
 }
 
 // openLocal reads what a GOROOT says of itself.
@@ -167,13 +179,15 @@ func read(root string) (Toolchain, error) {
 // the proxy can't be asked, the versions at hand are returned.
 func (s *Store) Versions(ctx context.Context) []string {
 	s.mu.Lock()
-	list, fresh := s.list, time.Since(s.listed) < listFor
+	list, fresh := s.list, time.Now().Before(s.until)
 	s.mu.Unlock()
 	if !fresh {
 		listCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		all, err := s.src.Proxy.List(listCtx, ModulePath)
 		cancel()
+		keep := listFor
 		if err != nil && !errors.Is(err, goproxy.ErrNotFound) {
+			keep = failedFor
 			s.logger.Warn("asking the module proxy for Go versions", "err", err)
 		}
 		if err == nil {
@@ -181,7 +195,7 @@ func (s *Store) Versions(ctx context.Context) []string {
 		}
 		if ctx.Err() == nil {
 			s.mu.Lock()
-			s.list, s.listed = list, time.Now()
+			s.list, s.until = list, time.Now().Add(keep)
 			s.mu.Unlock()
 		}
 	}
@@ -324,7 +338,8 @@ func (s *Store) install(ctx context.Context, goVersion string, progress func(str
 	if err := os.RemoveAll(tc.Root); err != nil {
 		return Toolchain{}, fmt.Errorf("installing %s: %w", goVersion, err)
 	}
-	if err := durable.Rename(root, tc.Root); err != nil {
+	// All of it, before anything names it: a file that lost its content would be compiled.
+	if err := errors.Join(durable.SyncTree(root), durable.Rename(root, tc.Root)); err != nil {
 		return Toolchain{}, fmt.Errorf("installing %s: %w", goVersion, err)
 	}
 	data, err := json.Marshal(kept{Sum: sum, Installed: time.Now().UTC()})

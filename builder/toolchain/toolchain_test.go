@@ -104,6 +104,43 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// A list that could not be had is soon asked for again; one that was is not.
+func TestListFails(t *testing.T) {
+	broken, asked := true, 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		if broken {
+			http.Error(w, "down", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, moduleVersion("go1.26.3", Target{runtime.GOOS, runtime.GOARCH}))
+	}))
+	defer srv.Close()
+	proxy, err := goproxy.New(srv.URL, http.DefaultClient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.TempDir(), &source.Source{Proxy: proxy, DB: fixed{}}, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err := s.Line(t.Context()); err == nil {
+		t.Errorf("with a broken proxy: %+v", l)
+	}
+	if d := time.Until(s.until); d <= 0 || d > failedFor {
+		t.Errorf("asked again after %v", d)
+	}
+	broken, s.until = false, time.Time{}
+	for range 2 {
+		if l, err := s.Line(t.Context()); err != nil || l.Current != "go1.26.3" {
+			t.Errorf("%+v, %v", l, err)
+		}
+	}
+	if d := time.Until(s.until); asked != 2 || d <= failedFor || d > listFor {
+		t.Errorf("asked %d times; again after %v", asked, d)
+	}
+}
+
 // fixed answers lookups from a map.
 type fixed map[string]string
 

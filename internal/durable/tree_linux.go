@@ -1,4 +1,4 @@
-package builder
+package durable
 
 import (
 	"os"
@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncTree makes everything in a folder durable.
-func syncTree(dir string) error {
+// SyncTree makes everything in a folder durable.
+func SyncTree(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package builder
+package durable
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// syncTree makes everything in a folder durable.
-func syncTree(dir string) error {
+// SyncTree makes everything in a folder durable.
+func SyncTree(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
