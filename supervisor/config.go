@@ -31,7 +31,7 @@ type UpdatesConfig struct {
 	Prerelease   bool             `toml:"prerelease" comment:"Let a service that runs a pre-release go on to newer pre-releases."`
 	Pseudo       bool             `toml:"pseudo" comment:"Let a service that runs an untagged commit go on to a tagged version."`
 	Paused       bool             `toml:"paused" comment:"Start with updates paused."`
-	Interval     config.Duration  `toml:"interval" comment:"How often new versions are asked for; at least 200ms."`
+	Interval     config.Duration  `toml:"interval" comment:"How often new versions are asked for; at least 200ms. After a failure they are asked for\nsooner: after backoff_min, then twice as long each time, up to half an hour."`
 	Delay        config.Duration  `toml:"delay" comment:"How old a version has to be, counted from its discovery."`
 	RestartDelay bool             `toml:"restart_delay" comment:"A newer patch starts the delay again. If false, the older one may go when its own\ndelay is over."`
 	Windows      []string         `toml:"windows" comment:"When updates may be installed, for example [\"mo-fr 9-17\", \"sa,su\", \"22:30-04:00\"].\nEmpty: at any time."`
@@ -124,7 +124,7 @@ func Defaults() Config {
 		Updates: UpdatesConfig{
 			Policy:       policy.LevelPatch,
 			Toolchain:    policy.ToolchainFollow,
-			Interval:     config.Duration(time.Hour),
+			Interval:     config.Duration(24 * time.Hour),
 			Delay:        config.Duration(72 * time.Hour),
 			RestartDelay: true,
 			Jitter:       config.Duration(5 * time.Minute),

@@ -174,15 +174,12 @@ func (e *Engine) poll(ctx context.Context) {
 		case <-e.kick:
 		}
 		err := e.ask(ctx)
-		cfg := e.conf().Updates
-		pause := cfg.Interval.D()
 		if err != nil {
 			failures++
-			// Sooner than the interval, at first; never more often than it.
-			pause = min(pause, schedule.Backoff(failures, cfg.BackoffMin.D(), pause))
 		} else {
 			failures = 0
 		}
+		pause := askPause(e.conf().Updates, failures)
 		// Spread, so that many machines don't ask at the same moment for ever.
 		pause += time.Duration((rand.Float64() - 0.5) * 0.1 * float64(pause))
 		nextAsk := e.now().Add(pause)
@@ -192,6 +189,20 @@ func (e *Engine) poll(ctx context.Context) {
 			e.deps.Rest()
 		}
 	}
+}
+
+// recheckMax is the longest wait after a failure: an index that is well again is
+// noticed soon, however long the interval is.
+const recheckMax = 30 * time.Minute
+
+// askPause is the time until the next question, after so many failures in a row.
+func askPause(cfg UpdatesConfig, failures int) time.Duration {
+	if failures == 0 {
+		return cfg.Interval.D()
+	}
+	// Without any back-off in the configuration nobody is asked in a tight loop.
+	least := max(cfg.BackoffMin.D(), time.Second)
+	return min(cfg.Interval.D(), schedule.Backoff(failures, least, recheckMax))
 }
 
 // restPause is how long a pause has to be for giving memory back before it.
