@@ -15,7 +15,7 @@ import (
 // entry returns an index entry and the output's name for a content.
 func entry(id [32]byte, content []byte) (index []byte, output string) {
 	sum := sha256.Sum256(content)
-	return fmt.Appendf(nil, "v1 %x %x %20d %20d\n", id, sum, len(content), 1234567890123456789), hex.EncodeToString(sum[:])
+	return fmt.Appendf(nil, "v1 %x %x %20d %20d\n", id, sum, len(content), int64(1234567890123456789)), hex.EncodeToString(sum[:])
 }
 
 // object returns a compiled package with a right build id.
