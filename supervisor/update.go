@@ -283,6 +283,10 @@ func (e *Engine) exited(p process.Process) {
 		return
 	}
 	e.proc = nil
+	// What it started is still there and would hold its ports and files.
+	if _, err := p.Stop(e.killCtx); err != nil {
+		e.log.Error(err.Error())
+	}
 	e.event(evExit, "")
 	if e.conf().Process.Restart == "exit" {
 		// Like the service without a supervisor: whoever runs it decides.
