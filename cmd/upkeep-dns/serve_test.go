@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -122,6 +124,47 @@ func get(t *testing.T, url string) string {
 	return string(body)
 }
 
+// certificate writes the files of a certificate and its key.
+func certificate(t *testing.T, web *httptest.Server, dir string) (cert, priv string) {
+	t.Helper()
+	cert, priv = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	der, err := x509.MarshalPKCS8PrivateKey(web.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw}), 0o644),
+		os.WriteFile(priv, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, priv
+}
+
+// A port that is taken is named, with the flag that chooses another.
+func TestPortsInUse(t *testing.T) {
+	keys, _ := keygen(t)
+	dir := t.TempDir()
+	web := httptest.NewTLSServer(nil)
+	defer web.Close()
+	cert, priv := certificate(t, web, dir)
+	tcp := web.Listener.Addr().String()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	udp := conn.LocalAddr().String()
+	for _, tc := range []struct{ flag, addr, network string }{
+		{"-listen", udp, "UDP"}, {"-listen", tcp, "TCP"}, {"-http", tcp, "TCP"}, {"-dot", tcp, "TCP"}, {"-doh", tcp, "TCP"}, {"-doq", udp, "UDP"},
+	} {
+		_, errs, code := upkeepDNS(t, "serve", "-zone", zone, "-keys", keys, "-state", filepath.Join(dir, "state"), "-ns", "ns0=127.0.0.1", "-proxy", "http://127.0.0.1:1",
+			"-database", "sum.golang.org", "-listen", "127.0.0.1:0", "-certificate", cert, "-certificate-key", priv, tc.flag, tc.addr)
+		if code == 0 || !strings.Contains(errs, tc.network+" port "+tc.addr+" is in use") || !strings.Contains(errs, "with "+tc.flag+",") {
+			t.Errorf("%s %s: exit %d: %s", tc.flag, tc.addr, code, errs)
+		}
+	}
+}
+
 // Encrypted transports with the certificate's files.
 func TestEncrypted(t *testing.T) {
 	o := newOrigin(t)
@@ -130,13 +173,7 @@ func TestEncrypted(t *testing.T) {
 	dir := t.TempDir()
 	web := httptest.NewTLSServer(nil)
 	defer web.Close()
-	cert, priv := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	der, err := x509.MarshalPKCS8PrivateKey(web.TLS.Certificates[0].PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw}), 0o644)
-	os.WriteFile(priv, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	cert, priv := certificate(t, web, dir)
 	secrets := filepath.Join(dir, "cookies")
 	os.WriteFile(secrets, []byte(strings.Repeat("0f", 16)+"\n"), 0o600)
 	file := filepath.Join(dir, "dns.toml")
