@@ -190,8 +190,8 @@ func TestRender(t *testing.T) {
 	}
 	tt := NewTemplates(files, template.FuncMap{}, nil)
 	w := httptest.NewRecorder()
-	tt.Render(w, 404, "good.html", Page{Title: "<t>", Program: "upkeep", Data: "<script>", Refresh: 7, Live: "/e", Feed: "/f", User: "anna", Nav: []Link{{"/x", "X", true}}})
-	for _, want := range []string{"&lt;t&gt;", "<p>&lt;script&gt;</p>", `content="7"`, `data-live="/e"`, `href="/f"`, "anna", `<a href="/x" aria-current="page">X</a>`} {
+	tt.Render(w, 404, "good.html", Page{Title: "<t>", Program: "upkeep", Data: "<script>", Refresh: 7, Live: "/e", Feed: "/f", User: "admin", Nav: []Link{{"/x", "X", true}}})
+	for _, want := range []string{"&lt;t&gt;", "<p>&lt;script&gt;</p>", `content="7"`, `data-live="/e"`, `href="/f"`, "admin", `<a href="/x" aria-current="page">X</a>`} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("lacks %q: %s", want, w.Body)
 		}

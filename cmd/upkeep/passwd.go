@@ -54,7 +54,7 @@ func passwdCommand() *cli.Command {
 		Name: "passwd", Short: "set a password for the web page",
 		Long: `The password is asked for twice; when the input is no terminal it is one line of
 it. From then on everybody has to log in. A change ends the user's sessions.`,
-		Example: "upkeep passwd -config /srv/hello/upkeep.toml -user anna",
+		Example: "upkeep passwd -config /srv/hello/upkeep.toml -user admin",
 		Flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&file, "config", defaultConfigFile, "configuration `file`")
 			fs.StringVar(&user, "user", "admin", "`name` to log in with")

@@ -88,7 +88,7 @@ func TestPageConfig(t *testing.T) {
 	}
 	check("127.0.0.1:8300", false, "")
 	check(":8300", true, "nobody has to log in")
-	name, err := changeAccess(file, func(a *login.Access) error { return a.SetUser("anna", "correct horse battery") })
+	name, err := changeAccess(file, func(a *login.Access) error { return a.SetUser("admin", "correct horse battery") })
 	if err != nil || filepath.Base(name) != "access.json" {
 		t.Fatal(name, err)
 	}

@@ -39,7 +39,7 @@ type world struct {
 func newWorld(t *testing.T, change func(*Config)) *world {
 	t.Helper()
 	w := &world{file: filepath.Join(t.TempDir(), "access.json"), clock: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC), log: &strings.Builder{}}
-	a := Access{Users: []User{{"anna", hashWith(password, cheap)}}}
+	a := Access{Users: []User{{"admin", hashWith(password, cheap)}}}
 	for _, scope := range Scopes {
 		a.Tokens = append(a.Tokens, Token{Name: "t-" + string(scope), Scope: scope, Hash: hashToken(tokenPrefix + string(scope))})
 	}
@@ -102,13 +102,13 @@ func TestLogin(t *testing.T) {
 	if r := w.do(get("/login?next=/history")); r.StatusCode != 200 || !strings.Contains(body(t, r), `value="/history"`) {
 		t.Error("no login page")
 	}
-	for _, bad := range [][2]string{{"anna", "wrong password"}, {"anna", ""}, {"", ""}, {"ANNA", password}, {"nobody", password}, {"anna", strings.Repeat("x", 5000)}} {
+	for _, bad := range [][2]string{{"admin", "wrong password"}, {"admin", ""}, {"", ""}, {"ADMIN", password}, {"nobody", password}, {"admin", strings.Repeat("x", 5000)}} {
 		w.clock = w.clock.Add(time.Hour)
 		if r := w.login(bad[0], bad[1], "192.0.2.1"); r.StatusCode != 401 || len(r.Cookies()) != 0 {
 			t.Errorf("%q %.20q: status %d", bad[0], bad[1], r.StatusCode)
 		}
 	}
-	r = w.login("anna", password, "192.0.2.1")
+	r = w.login("admin", password, "192.0.2.1")
 	if r.StatusCode != 303 || r.Header.Get("Location") != "/history?q=1" || len(r.Cookies()) != 1 {
 		t.Fatalf("status %d to %q, cookies %v", r.StatusCode, r.Header.Get("Location"), r.Cookies())
 	}
@@ -116,7 +116,7 @@ func TestLogin(t *testing.T) {
 	if !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Name != "upkeep_session_8300" {
 		t.Errorf("cookie %+v", c)
 	}
-	if got := body(t, w.do(get("/", c))); got != `inside as "anna" true` {
+	if got := body(t, w.do(get("/", c))); got != `inside as "admin" true` {
 		t.Error(got)
 	}
 	if r := w.do(get("/login", c)); r.StatusCode != 303 {
@@ -140,7 +140,7 @@ func TestSessionsEnd(t *testing.T) {
 	w := newWorld(t, nil)
 	begin := func() *http.Cookie {
 		t.Helper()
-		r := w.login("anna", password, "192.0.2.1")
+		r := w.login("admin", password, "192.0.2.1")
 		if len(r.Cookies()) != 1 {
 			t.Fatalf("status %d", r.StatusCode)
 		}
@@ -165,7 +165,7 @@ func TestSessionsEnd(t *testing.T) {
 		t.Error("a session goes on for ever")
 	}
 	c = begin()
-	a := Access{Users: []User{{"anna", hashWith("another password", cheap)}}}
+	a := Access{Users: []User{{"admin", hashWith("another password", cheap)}}}
 	if err := a.Write(w.file); err != nil {
 		t.Fatal(err)
 	}
@@ -186,9 +186,9 @@ func TestSessionsEnd(t *testing.T) {
 func TestSessionLimit(t *testing.T) {
 	var s sessions
 	now := time.Now()
-	first := s.begin("anna", "h", now)
+	first := s.begin("admin", "h", now)
 	for i := range maxSessions {
-		s.begin("anna", "h", now.Add(time.Duration(i+1)*time.Second))
+		s.begin("admin", "h", now.Add(time.Duration(i+1)*time.Second))
 	}
 	if len(s.all) != maxSessions {
 		t.Errorf("%d sessions", len(s.all))
@@ -236,7 +236,7 @@ func TestTokens(t *testing.T) {
 func TestThrottleOneAddress(t *testing.T) {
 	w := newWorld(t, nil)
 	for i := range 24_000 {
-		r := w.login("anna", "a wrong guess", "192.0.2.1")
+		r := w.login("admin", "a wrong guess", "192.0.2.1")
 		if want := 401; i < addrSize && r.StatusCode != want || i >= addrSize && r.StatusCode != 429 {
 			t.Fatalf("guess %d: status %d", i, r.StatusCode)
 		}
@@ -254,18 +254,18 @@ func TestThrottleOneAddress(t *testing.T) {
 		t.Errorf("%d lines in the log:\n%s", n, w.log)
 	}
 	// Even the right password waits now, from there; not from elsewhere.
-	if r := w.login("anna", password, "192.0.2.1"); r.StatusCode != 429 {
+	if r := w.login("admin", password, "192.0.2.1"); r.StatusCode != 429 {
 		t.Errorf("status %d", r.StatusCode)
 	}
-	if r := w.login("anna", password, "192.0.2.2"); r.StatusCode != 303 {
+	if r := w.login("admin", password, "192.0.2.2"); r.StatusCode != 303 {
 		t.Errorf("another address: status %d", r.StatusCode)
 	}
 	w.clock = w.clock.Add(61 * time.Second)
-	if r := w.login("anna", password, "192.0.2.1"); r.StatusCode != 303 {
+	if r := w.login("admin", password, "192.0.2.1"); r.StatusCode != 303 {
 		t.Errorf("a minute later: status %d", r.StatusCode)
 	}
 	w.clock = w.clock.Add(2 * time.Hour)
-	w.login("anna", "a wrong guess", "192.0.2.3")
+	w.login("admin", "a wrong guess", "192.0.2.3")
 	if !strings.Contains(w.log.String(), "count=24203") {
 		t.Errorf("the log:\n%s", w.log)
 	}
@@ -315,7 +315,7 @@ func TestProxyHeader(t *testing.T) {
 		from, name string
 		want       int
 	}{
-		{"192.0.2.9", "bert", 200}, {"10.2.3.4", "bert", 200}, {"192.0.2.8", "bert", 303}, {"192.0.2.9", "", 303}, {"192.0.2.9", "<b>", 303},
+		{"192.0.2.9", "operator", 200}, {"10.2.3.4", "operator", 200}, {"192.0.2.8", "operator", 303}, {"192.0.2.9", "", 303}, {"192.0.2.9", "<b>", 303},
 	} {
 		r := get("/")
 		r.RemoteAddr = tt.from + ":1"
@@ -343,14 +343,14 @@ func TestNewRefuses(t *testing.T) {
 // A file that becomes unreadable keeps everybody out until it is good again.
 func TestFileFailsClosed(t *testing.T) {
 	w := newWorld(t, nil)
-	c := w.login("anna", password, "192.0.2.1").Cookies()[0]
-	if err := os.WriteFile(w.file, []byte(`{"users":[{"name":"anna","password":"plain"}]}`), 0o600); err != nil {
+	c := w.login("admin", password, "192.0.2.1").Cookies()[0]
+	if err := os.WriteFile(w.file, []byte(`{"users":[{"name":"admin","password":"plain"}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if r := w.do(get("/", c)); r.StatusCode != 303 {
 		t.Errorf("status %d", r.StatusCode)
 	}
-	if r := w.login("anna", "plain", "192.0.2.1"); r.StatusCode != 503 {
+	if r := w.login("admin", "plain", "192.0.2.1"); r.StatusCode != 503 {
 		t.Errorf("status %d", r.StatusCode)
 	}
 }
@@ -391,11 +391,11 @@ func TestHash(t *testing.T) {
 func TestAccessFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "access.json")
 	var a Access
-	if err := a.SetUser("anna", password); err != nil {
+	if err := a.SetUser("admin", password); err != nil {
 		t.Fatal(err)
 	}
 	old := a.Users[0].Password
-	if err := a.SetUser("anna", password); err != nil || len(a.Users) != 1 || a.Users[0].Password == old {
+	if err := a.SetUser("admin", password); err != nil || len(a.Users) != 1 || a.Users[0].Password == old {
 		t.Errorf("the same password again: %v %v", err, a.Users)
 	}
 	tok, err := a.AddToken("prometheus", ScopeMetrics, time.Now())
@@ -434,10 +434,10 @@ func TestAccessFile(t *testing.T) {
 	if err := b.RemoveToken("prometheus"); err != nil {
 		t.Error(err)
 	}
-	if err := b.RemoveUser("anna"); err != nil || len(b.Users) != 0 {
+	if err := b.RemoveUser("admin"); err != nil || len(b.Users) != 0 {
 		t.Error(err)
 	}
-	if err := b.RemoveUser("anna"); err == nil {
+	if err := b.RemoveUser("admin"); err == nil {
 		t.Error("removed a user twice")
 	}
 	good := a.Users[0].Password
@@ -471,7 +471,7 @@ func TestConcurrentLogins(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			if r := w.login("anna", password, fmt.Sprintf("192.0.2.%d", i)); r.StatusCode != 303 {
+			if r := w.login("admin", password, fmt.Sprintf("192.0.2.%d", i)); r.StatusCode != 303 {
 				t.Errorf("status %d", r.StatusCode)
 			}
 		})
@@ -480,7 +480,7 @@ func TestConcurrentLogins(t *testing.T) {
 }
 
 func FuzzParseAccess(f *testing.F) {
-	f.Add([]byte(`{"users":[{"name":"anna","password":"` + hashWith(password, cheap) + `"}],"tokens":[]}`))
+	f.Add([]byte(`{"users":[{"name":"admin","password":"` + hashWith(password, cheap) + `"}],"tokens":[]}`))
 	f.Add([]byte(`{}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, err := parseAccess(data)

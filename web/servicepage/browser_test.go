@@ -95,7 +95,7 @@ func serve(t *testing.T, e supervisor.Controller, withLogin bool) (string, *logi
 	if withLogin {
 		file := filepath.Join(t.TempDir(), "access.json")
 		var a login.Access
-		if err := a.SetUser("anna", testPassword); err != nil {
+		if err := a.SetUser("admin", testPassword); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.Write(file); err != nil {
@@ -132,11 +132,11 @@ func TestBrowserUpgrade(t *testing.T) {
 	tab.Go(url + "/")
 	tab.UntilText("h1", "Log in")
 	tab.Shot("login")
-	tab.Type("#name", "anna")
+	tab.Type("#name", "admin")
 	tab.Type("#password", "not the password")
 	tab.Click("#login")
 	tab.UntilText("#problem", "not right")
-	tab.Type("#name", "anna")
+	tab.Type("#name", "admin")
 	tab.Type("#password", testPassword)
 	tab.Click("#login")
 	tab.UntilText("#sentence", "Update to v1.4.2")
@@ -153,7 +153,7 @@ func TestBrowserUpgrade(t *testing.T) {
 		x.UntilText("#update", "63 % of 6.1 MB")
 		x.UntilText("#announce", "downloading")
 	}
-	if a := e.fake.done(); len(a) != 1 || a[0].Verb != "update" || a[0].Version != "v1.4.2" || a[0].By != "anna" {
+	if a := e.fake.done(); len(a) != 1 || a[0].Verb != "update" || a[0].Version != "v1.4.2" || a[0].By != "admin" {
 		t.Errorf("asked for: %+v", a)
 	}
 	for _, name := range []string{"verify", "stop", "switch", "start", "probation"} {
@@ -189,7 +189,7 @@ func TestBrowserWithoutScript(t *testing.T) {
 	url, _ := serve(t, e, true)
 	tab.NoScript()
 	tab.Go(url + "/history")
-	tab.Type("#name", "anna")
+	tab.Type("#name", "admin")
 	tab.Type("#password", testPassword)
 	tab.Click("#login")
 	tab.UntilText("h1", "History")
@@ -331,7 +331,7 @@ func TestBrowserExpiredSession(t *testing.T) {
 	e := newEngine()
 	url, _ := serve(t, e, true)
 	tab.Go(url + "/")
-	tab.Type("#name", "anna")
+	tab.Type("#name", "admin")
 	tab.Type("#password", testPassword)
 	tab.Click("#login")
 	tab.UntilText("#connection", "Live")

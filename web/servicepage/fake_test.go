@@ -82,7 +82,7 @@ func sample(now time.Time) supervisor.Status {
 	const gov = "go1.26.8"
 	pair := func(v string) supervisor.Pair { return supervisor.Pair{Version: v, GoVersion: gov} }
 	return supervisor.Status{
-		API: 1, Now: now, Code: supervisor.CodePending, Summary: "Update to v1.4.2 tonight at 02:13.",
+		API: 1, Now: now, Code: supervisor.CodePending, Summary: "Update to v1.4.2 in 6 hours.",
 		Service: supervisor.ServiceStatus{
 			Name: "hello", Module: "github.com/example/hello", Package: "cmd/hello", Version: "v1.4.1", GoVersion: gov,
 			GOOS: "linux", GOARCH: "amd64", Sum: "0Q2cQdVpYTB9gS4S2s0RrTWC8xpc", Path: "/srv/hello/hello", Binary: "/srv/hello/hello-v1.4.1-go1.26.8",
@@ -99,13 +99,13 @@ func sample(now time.Time) supervisor.Status {
 			Candidate: &supervisor.Candidate{Pair: pair("v1.4.2"), Kind: "patch", When: now.Add(6 * time.Hour), Why: "It is the newest patch release that the policy allows.", Wait: "Versions wait 24 hours after their discovery, then for the window from 02:00 to 04:00."},
 			Versions: []supervisor.VersionVerdict{
 				{Pair: pair("v2.0.0"), Kind: "major", Discovered: ago(12 * time.Hour), Reason: "A new major version is only installed when somebody asks."},
-				{Pair: pair("v1.5.0"), Kind: "minor", Discovered: ago(48 * time.Hour), Skipped: true, Reason: "Skipped by anna: breaks the import of old calendars."},
+				{Pair: pair("v1.5.0"), Kind: "minor", Discovered: ago(48 * time.Hour), Skipped: true, Reason: "Skipped by admin: breaks the import of old calendars."},
 				{Pair: pair("v1.4.2"), Kind: "patch", Discovered: ago(18 * time.Hour), Chosen: true, Reason: "Newest patch release; policy \"patch\"."},
 				{Pair: pair("v1.4.1"), Kind: "running", Discovered: ago(70 * time.Hour), Running: true, Installed: true, Reason: "This version runs."},
 				{Pair: pair("v1.4.0"), Kind: "older", Discovered: ago(300 * time.Hour), Installed: true, Retracted: "Loses the last line of a log.", Reason: "Older than the running version."},
 			},
 		},
-		Skips: []supervisor.Skip{{Pair: supervisor.Pair{Version: "v1.5.0"}, Why: "breaks the import of old calendars", By: "anna", Time: ago(30 * time.Hour)}},
+		Skips: []supervisor.Skip{{Pair: supervisor.Pair{Version: "v1.5.0"}, Why: "breaks the import of old calendars", By: "admin", Time: ago(30 * time.Hour)}},
 		Kept: []supervisor.Kept{
 			{Pair: pair("v1.4.1"), Sum: "0Q2cQdVpYTB9gS4S2s0RrTWC8xpc", File: "hello-v1.4.1-go1.26.8", Size: 6123456, Running: true},
 			{Pair: pair("v1.4.0"), Sum: "0b6WuCOxGdzkZYEmOyJ8sdn0Zjlc", File: "hello-v1.4.0-go1.26.8", Size: 6120111},
@@ -117,7 +117,7 @@ func sample(now time.Time) supervisor.Status {
 		History: []supervisor.Result{
 			{ID: "3", Kind: "update", Result: supervisor.ResultInstalled, From: pair("v1.4.0"), To: pair("v1.4.1"), Sum: "0Q2cQdVpYTB9gS4S2s0RrTWC8xpc", Builder: "build.example.org", LogIndex: 1812, LogSize: 1830, By: "policy", Started: ago(26*time.Hour + 40*time.Second), Ended: ago(26 * time.Hour), Downtime: 180 * time.Millisecond},
 			{ID: "2", Kind: "update", Result: supervisor.ResultRefused, Reason: "The binary has another sum than the build log says.", From: pair("v1.4.0"), To: pair("v1.4.1"), By: "policy", Started: ago(50*time.Hour + 20*time.Second), Ended: ago(50 * time.Hour)},
-			{ID: "1", Kind: "update", Result: supervisor.ResultRolledBack, Reason: "No answer to the health check within 30 seconds.", From: pair("v1.4.0"), To: pair("v1.4.1"), By: "anna", Started: ago(60*time.Hour + 70*time.Second), Ended: ago(60 * time.Hour), Downtime: 30 * time.Second},
+			{ID: "1", Kind: "update", Result: supervisor.ResultRolledBack, Reason: "No answer to the health check within 30 seconds.", From: pair("v1.4.0"), To: pair("v1.4.1"), By: "admin", Started: ago(60*time.Hour + 70*time.Second), Ended: ago(60 * time.Hour), Downtime: 30 * time.Second},
 		},
 	}
 }

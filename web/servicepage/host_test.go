@@ -23,7 +23,7 @@ func TestHost(t *testing.T) {
 	busy, services := hostServices()
 	h := NewHost(Config{}, services)
 	body := get(t, h, "/").Body.String()
-	for _, want := range []string{"2 of 4 services up to date", "Update to v1.4.2 tonight", "its supervisor does not answer", "nobody listens on /srv/mail",
+	for _, want := range []string{"2 of 4 services up to date", "Update to v1.4.2 in 6 hours", "its supervisor does not answer", "nobody listens on /srv/mail",
 		`href="/s/calendar/"`, `href="/s/a-b/"`, `href="/s/a-b-2/"`, `action="/s/calendar/action"`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the front page lacks %q:\n%s", want, body)

@@ -48,7 +48,7 @@ func TestOverview(t *testing.T) {
 		t.Fatalf("status %d: %s", w.Code, body)
 	}
 	for _, want := range []string{
-		`<h1 id="sentence">Update to v1.4.2 tonight at 02:13.</h1>`,
+		`<h1 id="sentence">Update to v1.4.2 in 6 hours.</h1>`,
 		`id="running-version">v1.4.1<`, `id="running-go">go1.26.8<`,
 		"A new major version is only installed when somebody asks.",
 		"The binary from build.example.org has the sum 0SInS7Fp5GfZvpGP38YXcVcAPcvE",
@@ -57,7 +57,7 @@ func TestOverview(t *testing.T) {
 		"record 1812 of the build log", "GET /calendar/39 200",
 		"https://github.com/example/hello/releases/tag/v1.4.2",
 		"https://build.example.org/github.com/example/hello@v1.4.2/cmd/hello/linux-amd64-go1.26.8/",
-		"Roll back to v1.4.0", "Skipped by anna",
+		"Roll back to v1.4.0", "Skipped by admin",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)
@@ -158,7 +158,7 @@ func TestEveryPageRendersEmptyAndFull(t *testing.T) {
 func TestHistoryFilter(t *testing.T) {
 	h := New(Config{}, newFake())
 	for path, want := range map[string]string{
-		"/history": "3 of 3", "/history?result=refused": "1 of 3", "/history?q=anna": "1 of 3", "/history?q=nobody": "None of the 3",
+		"/history": "3 of 3", "/history?result=refused": "1 of 3", "/history?q=admin": "1 of 3", "/history?q=nobody": "None of the 3",
 	} {
 		if body := get(t, h, path).Body.String(); !strings.Contains(body, want) {
 			t.Errorf("%s lacks %q", path, want)

@@ -70,7 +70,7 @@ func TestBrowserSettings(t *testing.T) {
 	srv := httptest.NewServer(New(Config{Settings: set, EditSettings: true, Login: gate, Metrics: http.NotFoundHandler()}, e))
 	defer srv.Close()
 	tab.Go(srv.URL + "/config")
-	tab.Type("#name", "anna")
+	tab.Type("#name", "admin")
 	tab.Type("#password", testPassword)
 	tab.Click("#login")
 	tab.UntilText("h1", "Configuration")
@@ -103,7 +103,7 @@ func TestBrowserSettings(t *testing.T) {
 	if set.saved != 1 || set.text != "[updates]\npolicy = \"patch\"\n" {
 		t.Errorf("saved %d times: %q", set.saved, set.text)
 	}
-	if a := e.fake.done(); len(a) != 1 || a[0].Verb != supervisor.VerbReload || a[0].By != "anna" {
+	if a := e.fake.done(); len(a) != 1 || a[0].Verb != supervisor.VerbReload || a[0].By != "admin" {
 		t.Errorf("asked for %+v", a)
 	}
 }
