@@ -57,4 +57,8 @@ func lock(name string, how int) (*Locked, error) {
 }
 
 // Unlock releases the lock. The lock file stays.
-func (l *Locked) Unlock() error { return l.f.Close() }
+func (l *Locked) Unlock() error {
+	// Closing alone would leave it to a child that is between its fork and its exec.
+	err := unix.Flock(int(l.f.Fd()), unix.LOCK_UN)
+	return errors.Join(err, l.f.Close())
+}
