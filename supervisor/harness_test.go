@@ -60,7 +60,7 @@ func newBench(t testing.TB, behaviour string) *bench {
 	b.cfg.State = filepath.Join(dir, "state")
 	b.cfg.File = "test"
 	b.cfg.Service.Path = filepath.Join(dir, "hello")
-	b.cfg.Process.Env = []string{envService + "=all=well " + behaviour, envAddr + "=" + b.addr}
+	b.cfg.Process.Env = []string{envService + "=all=well " + behaviour, envAddr + "=" + b.addr, fmt.Sprint(envTest, "=", os.Getpid())}
 	b.cfg.Process.Grace = config.Duration(2 * time.Second)
 	b.cfg.Process.Restart = "always"
 	b.cfg.Updates.Delay, b.cfg.Updates.Jitter = 0, 0

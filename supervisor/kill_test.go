@@ -152,7 +152,7 @@ func (o *outside) run() {
 		o.t.Fatal(err)
 	}
 	o.cmd = exec.Command(os.Args[0])
-	o.cmd.Env = append(os.Environ(), envSupervisor+"="+o.dir)
+	o.cmd.Env = append(os.Environ(), envSupervisor+"="+o.dir, fmt.Sprint(envTest, "=", os.Getpid()))
 	o.cmd.Stderr = &o.out
 	// A service that outlives its supervisor holds our pipe open.
 	o.cmd.WaitDelay = 10 * time.Millisecond

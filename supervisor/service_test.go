@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,9 +25,13 @@ const (
 	envService    = "UPKEEP_TEST_SERVICE"    // "v1.0.1=exit1 v1.0.2=unhealthy", a version not named is well
 	envAddr       = "UPKEEP_TEST_ADDR"       // where it listens
 	envSupervisor = "UPKEEP_TEST_SUPERVISOR" // folder: be a supervisor
+	envTest       = "UPKEEP_TEST_PID"        // process of the tests: nothing outlives it
 )
 
 func TestMain(m *testing.M) {
+	if pid, err := strconv.Atoi(os.Getenv(envTest)); err == nil {
+		go outliveNot(pid)
+	}
 	switch {
 	case os.Getenv(envService) != "":
 		testService()
@@ -33,6 +39,17 @@ func TestMain(m *testing.M) {
 		os.Exit(testSupervisor(os.Getenv(envSupervisor)))
 	}
 	os.Exit(m.Run())
+}
+
+// outliveNot ends this process when that of the tests is gone: tests that are
+// broken off stop nothing themselves.
+func outliveNot(pid int) {
+	for {
+		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
+			os.Exit(5)
+		}
+		time.Sleep(time.Second)
+	}
 }
 
 // versionOfFile reads "hello-v1.0.1-go1.26.8".
