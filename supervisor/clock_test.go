@@ -91,6 +91,7 @@ func clockTest(t *testing.T, change func(*Config, *fakeRunner), f func(b *clockB
 		b.cfg.Service.Path = filepath.Join(dir, "hello")
 		b.cfg.Process.Restart = "always"
 		b.cfg.Updates.Delay, b.cfg.Updates.Jitter = 0, 0
+		b.cfg.Updates.Interval = config.Duration(time.Hour) // a version that is published is seen soon
 		b.cfg.Updates.Timezone = "UTC"
 		change(&b.cfg, b.runner)
 		b.content = new("binary")
