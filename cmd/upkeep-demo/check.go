@@ -112,14 +112,14 @@ func (d *demo) publishAndSee(ctx context.Context, version string) error {
 func (d *demo) offered(ctx context.Context, than string, limit time.Duration) (supervisor.Status, error) {
 	var s supervisor.Status
 	err := until(ctx, limit, func(ctx context.Context) (err error) {
-		if s, err = status(ctx, d.addr.url(d.addr.web)); err != nil {
+		if s, err = status(ctx, webURL(d.addr.web)); err != nil {
 			return err
 		}
 		c := s.Plan.Candidate
 		if c == nil || semver.Compare(c.Version, than) <= 0 {
 			return fmt.Errorf("the page offers nothing newer than %s: %s %s %s", than, s.Summary, s.Plan.Reason, s.Knowledge.Error)
 		}
-		page, err := d.browser.page(ctx, d.addr.url(d.addr.web)+"/")
+		page, err := d.browser.page(ctx, webURL(d.addr.web)+"/")
 		if err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ const upgradeButton = "Upgrade now"
 
 // upgrade clicks and waits until the service is the new version.
 func (d *demo) upgrade(ctx context.Context, version string, limit time.Duration) error {
-	web := d.addr.url(d.addr.web)
+	web := webURL(d.addr.web)
 	err := d.r.step(ctx, "one click upgrades to "+version, func(ctx context.Context) (string, error) {
 		s, err := d.offered(ctx, d.runningVersion(ctx), 20*time.Second)
 		if err != nil {
@@ -180,7 +180,7 @@ func (d *demo) upgrade(ctx context.Context, version string, limit time.Duration)
 
 // runningVersion is that of the process that listens on the service's port.
 func (d *demo) runningVersion(ctx context.Context) string {
-	bi, _, err := listener(ctx, d.addr.service, d.addr.url(d.addr.web))
+	bi, _, err := listener(ctx, d.addr.service, webURL(d.addr.web))
 	if err != nil {
 		return ""
 	}
@@ -207,9 +207,9 @@ func (d *demo) killed(ctx context.Context, p *program) (string, error) {
 		return "", err
 	}
 	for _, u := range []string{
-		d.addr.url(d.addr.ecosystem) + "/sumdb/" + sumDBName + "/latest",
-		d.addr.url(d.addr.build) + "/tlog/latest",
-		d.addr.url(d.addr.web) + "/",
+		webURL(d.addr.ecosystem) + "/sumdb/" + sumDBName + "/latest",
+		webURL(d.addr.build) + "/tlog/latest",
+		webURL(d.addr.web) + "/",
 	} {
 		err := until(ctx, 20*time.Second, func(ctx context.Context) error {
 			_, err := httpText(ctx, u)
@@ -335,7 +335,7 @@ func (d *demo) automatic(ctx context.Context, running string) error {
 func (d *demo) failures(ctx context.Context, kinds []string) (float64, error) {
 	total, any := 0.0, false
 	for _, k := range kinds {
-		n, found, err := metric(ctx, d.addr.url(d.addr.web)+"/metrics", "upkeep_verification_failures_total", `kind="`+k+`"`)
+		n, found, err := metric(ctx, webURL(d.addr.web)+"/metrics", "upkeep_verification_failures_total", `kind="`+k+`"`)
 		if err != nil {
 			return 0, err
 		}
@@ -348,7 +348,7 @@ func (d *demo) failures(ctx context.Context, kinds []string) (float64, error) {
 }
 
 func (d *demo) refused(ctx context.Context, a attack, running, next string) (seen string, err error) {
-	web := d.addr.url(d.addr.web)
+	web := webURL(d.addr.web)
 	before, err := d.failures(ctx, a.kinds)
 	if err != nil {
 		return "", err

@@ -38,8 +38,7 @@ type demo struct {
 	r     *reporter
 	stack *stack
 
-	env     []string // what each program gets beside the environment
-	source  target   // what is supervised
+	source  target // what is supervised
 	addr    addresses
 	anchor  string // file with the zone's trust anchor, for delv
 	proxy   string // GOPROXY
@@ -66,7 +65,7 @@ type addresses struct {
 	ecosystem, dns, dnsRelay, dnsWeb, build, buildRelay, web, service string
 }
 
-func (a addresses) url(addr string) string { return "http://" + addr }
+func webURL(addr string) string { return "http://" + addr }
 
 func (d *demo) close() {
 	d.stack.stop()
@@ -144,7 +143,7 @@ func (d *demo) startEcosystem(ctx context.Context) (string, error) {
 	if err := d.stack.start(ctx, d.ecosystem); err != nil {
 		return "", err
 	}
-	base := d.addr.url(d.addr.ecosystem)
+	base := webURL(d.addr.ecosystem)
 	var key string
 	err = until(ctx, 20*time.Second, func(ctx context.Context) (err error) {
 		key, err = httpText(ctx, base+"/key")
@@ -176,7 +175,7 @@ func (d *demo) startEcosystem(ctx context.Context) (string, error) {
 
 // publish makes a version of the sample known; "" is the next patch.
 func (d *demo) publish(ctx context.Context, version string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.addr.url(d.addr.ecosystem)+"/publish",
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, webURL(d.addr.ecosystem)+"/publish",
 		strings.NewReader(url.Values{"version": {version}}.Encode()))
 	if err != nil {
 		return "", err
@@ -324,11 +323,11 @@ func (d *demo) startBuild(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.build = &program{name: "upkeep-build", path: d.bin("upkeep-build"), env: d.env, args: []string{"serve", "-config", filepath.Join(dir, "upkeep-build.toml")}}
+	d.build = &program{name: "upkeep-build", path: d.bin("upkeep-build"), args: []string{"serve", "-config", filepath.Join(dir, "upkeep-build.toml")}}
 	if err := d.stack.start(ctx, d.build); err != nil {
 		return "", err
 	}
-	base := d.addr.url(d.addr.build)
+	base := webURL(d.addr.build)
 	err = until(ctx, time.Minute, func(ctx context.Context) error {
 		head, err := httpText(ctx, base+"/tlog/latest")
 		if err == nil && !strings.HasPrefix(head, "go.sum database tree\n") {
@@ -342,7 +341,7 @@ func (d *demo) startBuild(ctx context.Context) (string, error) {
 // startRelays puts the relays of the hostile steps between upkeep and the
 // servers that it asks. They are honest until told otherwise.
 func (d *demo) startRelays(context.Context) (string, error) {
-	builder, err := url.Parse(d.addr.url(d.addr.build))
+	builder, err := url.Parse(webURL(d.addr.build))
 	if err != nil {
 		return "", err
 	}
@@ -365,7 +364,7 @@ func (d *demo) startUpkeep(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.upkeep = &program{name: "upkeep", path: d.bin("upkeep"), env: append([]string{"HOST=" + host, "PORT=" + port}, d.env...),
+	d.upkeep = &program{name: "upkeep", path: d.bin("upkeep"), env: []string{"HOST=" + host, "PORT=" + port},
 		args: []string{"run", "-config", filepath.Join(dir, "upkeep.toml")}}
 	if err := d.stack.start(ctx, d.upkeep); err != nil {
 		return "", err
@@ -379,14 +378,14 @@ func (d *demo) startUpkeep(ctx context.Context) (string, error) {
 func (d *demo) seeService(ctx context.Context, version string, limit time.Duration) (string, error) {
 	var seen string
 	err := until(ctx, limit, func(ctx context.Context) error {
-		bi, pid, err := listener(ctx, d.addr.service, d.addr.url(d.addr.web))
+		bi, pid, err := listener(ctx, d.addr.service, webURL(d.addr.web))
 		if err != nil {
 			return err
 		}
 		if bi.Main.Path != d.source.module || bi.Path != d.source.command || bi.Main.Version != version {
 			return fmt.Errorf("process %d is %s %s; it should be %s", pid, bi.Path, bi.Main.Version, version)
 		}
-		text, err := httpText(ctx, d.addr.url(d.addr.service)+"/")
+		text, err := httpText(ctx, webURL(d.addr.service)+"/")
 		if err != nil {
 			return err
 		}
@@ -482,9 +481,9 @@ func (d *demo) key(ctx context.Context, key string) error {
 		if _, err := d.seeDNS(ctx, version, 30*time.Second); err != nil {
 			return err
 		}
-		fmt.Printf("seen in DNS %.2f s later; the page %s/ offers it\n", time.Since(began).Seconds(), d.addr.url(d.addr.web))
+		fmt.Printf("seen in DNS %.2f s later; the page %s/ offers it\n", time.Since(began).Seconds(), webURL(d.addr.web))
 	case key == "s":
-		s, err := status(ctx, d.addr.url(d.addr.web))
+		s, err := status(ctx, webURL(d.addr.web))
 		if err != nil {
 			return err
 		}

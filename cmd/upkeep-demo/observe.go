@@ -199,8 +199,8 @@ func delvValidates(ctx context.Context, host, port, anchor, zone, name string) (
 	return m[1], nil
 }
 
-// until tries again until check says nil or the time is over, and returns how
-// long that took. It is for what other programs do in their own time.
+// until tries again until check says nil or the time is over, and returns the
+// last error then. It is for what other programs do in their own time.
 func until(ctx context.Context, limit time.Duration, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

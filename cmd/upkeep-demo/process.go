@@ -25,7 +25,6 @@ type program struct {
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
-	starts  int
 	stopped bool
 	done    chan struct{} // closed when it has ended for good
 }
@@ -106,7 +105,7 @@ func (p *program) spawnLocked() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	p.cmd, p.starts = cmd, p.starts+1
+	p.cmd = cmd
 	return nil
 }
 

@@ -150,7 +150,7 @@ func (d *demo) initService(ctx context.Context, dir string) error {
 		dns, builder = d.addr.dnsRelay, d.addr.buildRelay
 	}
 	base := filepath.Join(d.dir, "upkeep-base.toml")
-	health := d.addr.url(d.addr.service) + "/"
+	health := webURL(d.addr.service) + "/"
 	if !d.real() {
 		health += "health"
 	}
@@ -166,7 +166,7 @@ func (d *demo) initService(ctx context.Context, dir string) error {
 		kv("anchor", d.anchor),
 		"[fetch]",
 		kv("key", d.logKey),
-		kv("builder", d.addr.url(builder)),
+		kv("builder", webURL(builder)),
 		kv("proxy", d.proxy),
 		kv("sumdb", d.sumdb),
 		"[health]",
@@ -206,7 +206,7 @@ func (d *demo) printTries() error {
 	if err != nil {
 		return err
 	}
-	web, build, index := d.addr.url(d.addr.web), d.addr.url(d.addr.build), d.addr.url(d.addr.dnsWeb)
+	web, build, index := webURL(d.addr.web), webURL(d.addr.build), webURL(d.addr.dnsWeb)
 	fmt.Printf(`
 The newest versions, over DNS:
   dig @%[1]s -p %[2]s +dnssec %[3]s TXT
@@ -221,9 +221,9 @@ Pages and metrics:
   %[12]s/   the service itself
 
 `, host, port, qname, d.anchor, demoZone, d.bin("upkeep"), filepath.Join(d.dir, "service", "upkeep.toml"), d.source.module,
-		web, build, index, d.addr.url(d.addr.service))
+		web, build, index, webURL(d.addr.service))
 	if !d.real() {
-		fmt.Printf("Publish the next version of %s: press p and Enter here, or the button on\n  %s/\n", sampleModule, d.addr.url(d.addr.ecosystem))
+		fmt.Printf("Publish the next version of %s: press p and Enter here, or the button on\n  %s/\n", sampleModule, webURL(d.addr.ecosystem))
 	}
 	fmt.Printf("Then click \"%s\" on the service's page, or run\n  %s update -config %s\n", upgradeButton, d.bin("upkeep"), filepath.Join(d.dir, "service", "upkeep.toml"))
 	fmt.Printf("\nThe programs' output is in %s; kill one of them and it is started again:\n", filepath.Join(d.dir, "log"))
