@@ -1,10 +1,13 @@
 package name
 
 import (
+	"go/version"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/mod/semver"
 )
 
 func at(sec int64) time.Time { return time.Unix(sec, 0).UTC() }
@@ -122,6 +125,15 @@ func FuzzParseTXT(f *testing.F) {
 		if err != nil {
 			return
 		}
+		for _, e := range entries {
+			base := strings.TrimSuffix(e.Version, "+incompatible")
+			if semver.Canonical(base) != base && !version.IsValid(e.Version) || !strings.Contains(txt, "v="+e.Version) {
+				t.Fatalf("%q: version %q", txt, e.Version)
+			}
+		}
+		if len(txt) > maxForeign || len(entries) > maxEntries {
+			t.Fatalf("%d bytes, %d entries", len(txt), len(entries))
+		}
 		out := FormatTXT(entries)
 		if len(out) > MaxText {
 			t.Fatalf("%d bytes", len(out))
@@ -155,6 +167,14 @@ func FuzzParseUpdates(f *testing.F) {
 		l, err := ParseUpdates(txt)
 		if (l == "") != (err != nil) {
 			t.Fatalf("%q: %q, %v", txt, l, err)
+		}
+		if err != nil {
+			return
+		}
+		// What is read stands in the text, is a version, and reads the same alone.
+		again, err := ParseUpdates("v=UPDATES0; l=" + l)
+		if again != l || !semver.IsValid(l) || !strings.Contains(txt, l) {
+			t.Fatalf("%q: %q, again %q, %v", txt, l, again, err)
 		}
 	})
 }
