@@ -32,6 +32,8 @@ type Status struct {
 	Pin          *Pair  `json:"pin,omitempty"`
 	Skips        []Skip `json:"skips,omitempty"`
 
+	Scheduled *Scheduled `json:"scheduled,omitempty"` // an update that somebody asked for, for a time to come
+
 	Kept    []Kept   `json:"kept,omitempty"`   // binaries to which a roll-back needs no download
 	Events  []Event  `json:"events,omitempty"` // newest first
 	History []Result `json:"history,omitempty"`
@@ -101,13 +103,25 @@ type Health struct {
 // SelfStatus is the supervisor.
 type SelfStatus struct {
 	Module    string    `json:"module"`
+	Package   string    `json:"package,omitempty"` // below the module
 	Version   string    `json:"version"`
 	GoVersion string    `json:"go_version"`
 	Pid       int       `json:"pid"`
-	Started   time.Time `json:"started"`
+	Started   time.Time `json:"started"`                // the process; it stays the same over updates of upkeep
+	Since     time.Time `json:"since,omitzero"`         // when this version of upkeep took over
+	Path      string    `json:"path,omitempty"`         // what is updated, usually a symlink
+	Binary    string    `json:"binary,omitempty"`       // the file that runs
 	Config    string    `json:"config,omitempty"`       // file name
 	ConfigErr string    `json:"config_error,omitempty"` // why the file on disk is not in force
 	StateErr  string    `json:"state_error,omitempty"`  // what is wrong with the state folder
+
+	Off        string          `json:"off,omitempty"` // why upkeep doesn't update itself at all; then the rest is empty
+	Plan       *Plan           `json:"plan,omitempty"`
+	Error      string          `json:"error,omitempty"`  // why the versions of upkeep could not be learned the last time
+	Update     *UpdateProgress `json:"update,omitempty"` // the update of upkeep under way
+	LastResult *Result         `json:"last_result,omitempty"`
+	Skips      []Skip          `json:"skips,omitempty"`
+	Kept       []Kept          `json:"kept,omitempty"`
 }
 
 // Knowledge is how the versions became known and how fresh that is.
@@ -167,6 +181,15 @@ type Skip struct {
 	Time time.Time `json:"time"`
 }
 
+// Scheduled is an update that a person asked for, at a time. It waits for
+// nothing but that time: no delay, no window.
+type Scheduled struct {
+	Pair
+	At     time.Time `json:"at"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+}
+
 // Kept is a binary of an earlier version.
 type Kept struct {
 	Pair
@@ -180,7 +203,7 @@ type Kept struct {
 // UpdateProgress is an update under way.
 type UpdateProgress struct {
 	ID       string    `json:"id"`
-	Kind     string    `json:"kind"` // update or rollback
+	Kind     string    `json:"kind"` // update, rollback, self_update or self_rollback
 	From     Pair      `json:"from"`
 	To       Pair      `json:"to"`
 	By       string    `json:"by"`
@@ -207,7 +230,7 @@ type Step struct {
 // Result is how an update ended. It is also the record of the history file.
 type Result struct {
 	ID       string        `json:"id"`
-	Kind     string        `json:"kind"`   // update, rollback, or an action such as skip
+	Kind     string        `json:"kind"`   // update, rollback, self_update or self_rollback (of upkeep), or an action such as skip
 	Result   string        `json:"result"` // see the Result constants
 	Reason   string        `json:"reason,omitempty"`
 	From     Pair          `json:"from"`
@@ -250,6 +273,11 @@ type Action struct {
 	GoVersion string `json:"go_version,omitempty"` // "" for the best one
 	By        string `json:"by,omitempty"`         // who, for the history
 	Reason    string `json:"reason,omitempty"`
+	// Self means upkeep itself instead of the service: with update, rollback,
+	// cancel, skip and unskip.
+	Self bool `json:"self,omitempty"`
+	// At is the time of an update to come, with schedule.
+	At time.Time `json:"at,omitzero"`
 }
 
 // The verbs of actions. All of them return at once; progress is in the [Status].
@@ -267,6 +295,7 @@ const (
 	VerbResume   = "resume"   //
 	VerbRollback = "rollback" // back to a kept binary
 	VerbReload   = "reload"   // read the configuration again
+	VerbSchedule = "schedule" // install a version at a time; cancel takes it back
 )
 
 // Controller is what the control socket and the web pages see of the engine.
@@ -275,6 +304,8 @@ type Controller interface {
 	// Do returns a [*RefusedError] when the action makes no sense now.
 	Do(ctx context.Context, a Action) error
 	// Watch sends after changes of the status, coalescing them, until ctx ends.
+	// The channel is closed when upkeep ends or hands over to another version of
+	// itself: whoever streams ends then, and the viewer connects anew.
 	Watch(ctx context.Context) <-chan struct{}
 	// Logs returns at most n of the service's last lines of output, oldest first.
 	Logs(n int) []string
