@@ -47,6 +47,7 @@ import (
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/builder/toolchain"
 	"example.org/upkeep/internal/durable"
+	"example.org/upkeep/internal/metric/prom"
 	"example.org/upkeep/tlog"
 )
 
@@ -175,7 +176,8 @@ func New(o Options) (_ *Service, err error) {
 		return nil, err
 	}
 	s.netEnv, s.netMounts = network()
-	if s.log, err = tlog.OpenLog(filepath.Join(o.Dir, "log"), o.SignerKey, tlog.LogOptions{Logger: o.Logger, Metrics: o.Metrics}); err != nil {
+	logs := prom.Bridge(o.Metrics)
+	if s.log, err = tlog.OpenLog(filepath.Join(o.Dir, "log"), o.SignerKey, tlog.LogOptions{Logger: o.Logger, Metrics: logs}); err != nil {
 		return nil, err
 	}
 	s.logHandler = http.StripPrefix("/tlog", s.log.Handler(func(ctx context.Context, key string) error {
@@ -192,7 +194,7 @@ func New(o Options) (_ *Service, err error) {
 	}
 	s.clients = newClientLimits(o.Config.Limit)
 	for _, v := range o.Config.Verifiers {
-		ver, err := openVerifier(v, filepath.Join(o.Dir, "verifiers"), o.Logger, o.Metrics)
+		ver, err := openVerifier(v, filepath.Join(o.Dir, "verifiers"), o.Logger, logs)
 		if err != nil {
 			return nil, err
 		}

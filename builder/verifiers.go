@@ -13,11 +13,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
 
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/internal/durable"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/tlog"
 )
 
@@ -51,7 +51,7 @@ func LogURL(name string) string {
 	return "http://" + name + ":8000/tlog"
 }
 
-func openVerifier(v Verifier, dir string, logger *slog.Logger, reg prometheus.Registerer) (*verifier, error) {
+func openVerifier(v Verifier, dir string, logger *slog.Logger, reg *metric.Registry) (*verifier, error) {
 	base, err := v.base()
 	if err != nil {
 		return nil, err

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"example.org/upkeep/dnsserver/name"
 	"example.org/upkeep/internal/config"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/discover"
 	"example.org/upkeep/supervisor/discover/zonetest"
 	"example.org/upkeep/supervisor/policy"
@@ -208,7 +208,7 @@ func (a attack) run(t *testing.T, second bool) {
 		cfg.Sources = append(cfg.Sources, "tcp://"+tree.Addr)
 	}
 	cfg.Agree = max(a.agree, 1)
-	reg := prometheus.NewRegistry()
+	reg := metric.New()
 	open := func() *discover.Discoverer {
 		d, err := discover.New(cfg, discover.Options{Dir: dir, Metrics: reg, Now: func() time.Time { return f.now }})
 		if err != nil {
@@ -222,7 +222,7 @@ func (a attack) run(t *testing.T, second bool) {
 		t.Fatalf("before the attack: %v", err)
 	}
 	tree.Publish(t, 120, zonetest.Epoch, "v1.0.2")
-	before := metric(t, reg, a.event, a.bogus)
+	before := counted(reg, a.event, a.bogus)
 	a.start(t, f)
 	// The attack meets a client that asks for the keys again.
 	d = open()
@@ -245,7 +245,7 @@ func (a attack) run(t *testing.T, second bool) {
 		t.Errorf("events %q without %s: %+v", kinds, a.event, ans.Events)
 	}
 	if a.event != "" && !silenced {
-		if after := metric(t, reg, a.event, a.bogus); after <= before {
+		if after := counted(reg, a.event, a.bogus); after <= before {
 			t.Errorf("metric of %s %s did not rise", a.event, a.bogus)
 		}
 	}
@@ -312,24 +312,14 @@ func (a attack) source(t *testing.T, f *field) string {
 	return "tcp://" + f.path.Addr
 }
 
-func metric(t *testing.T, reg *prometheus.Registry, event, bogus string) float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+func counted(reg *metric.Registry, event, bogus string) float64 {
 	want, kind := "upkeep_discovery_events_total", event
 	if bogus != "" {
 		want, kind = "upkeep_discovery_bogus_total", bogus
 	}
-	for _, f := range families {
-		if f.GetName() != want {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			if m.GetLabel()[0].GetValue() == kind {
-				return m.GetCounter().GetValue()
-			}
+	for _, m := range reg.Samples() {
+		if m.Name == want && m.Values[0] == kind {
+			return m.Value
 		}
 	}
 	return 0

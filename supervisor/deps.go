@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/policy"
 	"example.org/upkeep/supervisor/process"
 	"example.org/upkeep/supervisor/state"
@@ -97,7 +96,7 @@ type Deps struct {
 	Disk     state.Disk                      // nil = the real one
 	Now      func() time.Time                // nil = time.Now
 	Log      *slog.Logger
-	Metrics  prometheus.Registerer
+	Metrics  *metric.Registry
 	Kinds    []string // of verification errors
 	Self     SelfStatus
 	// UpdatesErr says what is wrong with the configuration of updates: the

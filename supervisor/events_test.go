@@ -10,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	"example.org/upkeep/internal/metric"
 )
 
 // The same wrong answer at every poll is one event and one line of the log,
@@ -23,7 +22,7 @@ func TestEventsRepeated(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	var log bytes.Buffer
 	e, err := New(cfg, Deps{Now: func() time.Time { return now }, Kinds: []string{"dns_expired", "dns_stale"},
-		Log: slog.New(slog.NewTextHandler(&log, nil)), Metrics: prometheus.NewRegistry()})
+		Log: slog.New(slog.NewTextHandler(&log, nil)), Metrics: metric.New()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +47,7 @@ func TestEventsRepeated(t *testing.T) {
 		t.Errorf("event %+v; want the newest text and both times", ev)
 	}
 	for _, k := range []string{"dns_expired", "dns_stale"} {
-		if got := testutil.ToFloat64(e.metrics.verifications.WithLabelValues(k)); got != polls {
+		if got := e.metrics.verifications.With(k).Value(); got != polls {
 			t.Errorf("%v of %s counted", got, k)
 		}
 		if got := strings.Count(log.String(), "kind="+k); got != 1 {

@@ -17,10 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/internal/config"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/install"
 	"example.org/upkeep/supervisor/policy"
 	"example.org/upkeep/supervisor/process"
@@ -34,7 +33,7 @@ type bench struct {
 	addr string
 	cfg  Config
 	deps Deps
-	reg  *prometheus.Registry
+	reg  *metric.Registry
 
 	mu       sync.Mutex
 	releases []policy.Release
@@ -55,7 +54,7 @@ type bench struct {
 func newBench(t testing.TB, behaviour string) *bench {
 	t.Helper()
 	dir := t.TempDir()
-	b := &bench{t: t, dir: dir, addr: freeAddr(t), reg: prometheus.NewRegistry()}
+	b := &bench{t: t, dir: dir, addr: freeAddr(t), reg: metric.New()}
 	b.cfg = Defaults()
 	b.cfg.State = filepath.Join(dir, "state")
 	b.cfg.File = "test"
@@ -210,7 +209,7 @@ func (b *bench) start() {
 	if r, ok := b.deps.Runner.(*process.OS); ok {
 		b.deps.Commands = r.Command
 	}
-	b.reg = prometheus.NewRegistry()
+	b.reg = metric.New()
 	b.deps.Metrics = b.reg
 	e, err := New(b.cfg, b.deps)
 	if err != nil {
@@ -289,28 +288,19 @@ func (b *bench) target() string {
 
 func (b *bench) metric(name string, labels ...string) float64 {
 	b.t.Helper()
-	families, err := b.reg.Gather()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() != name {
-			continue
+	for _, m := range b.reg.Samples() {
+		var have []string
+		for i, l := range m.Labels {
+			have = append(have, l+"="+m.Values[i])
 		}
-		for _, m := range f.Metric {
-			var have []string
-			for _, l := range m.Label {
-				have = append(have, l.GetName()+"="+l.GetValue())
-			}
-			if !slices.Equal(have, labels) {
-				continue
-			}
-			if m.Counter != nil {
-				return m.Counter.GetValue()
-			}
-			return m.Gauge.GetValue()
+		switch {
+		case m.Name != name || !slices.Equal(have, labels):
+		case m.Kind == metric.KindHistogram:
+			return float64(m.Counts[len(m.Counts)-1])
+		default:
+			return m.Value
 		}
 	}
-	b.t.Fatalf("there is no metric %s%v", name, labels)
+	b.t.Fatalf("no metric %s %v", name, labels)
 	return 0
 }

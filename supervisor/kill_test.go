@@ -21,9 +21,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"example.org/upkeep/internal/config"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/install"
 	"example.org/upkeep/supervisor/process"
 	"example.org/upkeep/supervisor/state"
@@ -93,7 +92,7 @@ func testSupervisor(dir string) int {
 	b.publish(o.Releases...)
 	runner := process.NewOS(o.Config.State, log)
 	e, err := New(o.Config, Deps{
-		Versions: b, Binaries: b, Inspect: inspectByName, Metrics: prometheus.NewRegistry(), Runner: runner, Commands: runner.Command,
+		Versions: b, Binaries: b, Inspect: inspectByName, Metrics: metric.New(), Runner: runner, Commands: runner.Command,
 		Disk: &faultDisk{order: o}, Log: log, Output: process.NewOutput(io.Discard, io.Discard),
 	})
 	if err != nil {

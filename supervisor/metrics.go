@@ -3,30 +3,29 @@ package supervisor
 import (
 	"strings"
 
-	"github.com/prometheus/client_golang/prometheus"
-
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/policy"
 )
 
 type metrics struct {
-	info              *prometheus.GaugeVec
-	up                prometheus.Gauge
-	available         *prometheus.GaugeVec
-	scheduled         prometheus.Gauge
-	updates           *prometheus.CounterVec
-	duration          prometheus.Histogram
-	downtime          prometheus.Histogram
-	probation         prometheus.Counter
-	rollbacks         prometheus.Counter
-	restarts          prometheus.Counter
-	paused            prometheus.Gauge
-	held              prometheus.Gauge
-	stateOK           prometheus.Gauge
-	reloadOK          prometheus.Gauge
-	discoverySuccess  prometheus.Gauge
-	discoveryFailures prometheus.Counter
-	verifications     *prometheus.CounterVec
-	logSize           prometheus.Gauge
+	info              metric.GaugeVec
+	up                metric.Gauge
+	available         metric.GaugeVec
+	scheduled         metric.Gauge
+	updates           metric.CounterVec
+	duration          metric.Histogram
+	downtime          metric.Histogram
+	probation         metric.Counter
+	rollbacks         metric.Counter
+	restarts          metric.Counter
+	paused            metric.Gauge
+	held              metric.Gauge
+	stateOK           metric.Gauge
+	reloadOK          metric.Gauge
+	discoverySuccess  metric.Gauge
+	discoveryFailures metric.Counter
+	verifications     metric.CounterVec
+	logSize           metric.Gauge
 
 	kinds map[string]bool
 }
@@ -34,26 +33,17 @@ type metrics struct {
 // otherKind is the label of verification failures of an unknown kind.
 const otherKind = "other"
 
-func newMetrics(reg prometheus.Registerer, kinds []string) *metrics {
-	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "upkeep_" + name, Help: help})
-	}
-	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: "upkeep_" + name, Help: help})
-	}
+func newMetrics(reg *metric.Registry, kinds []string) *metrics {
+	gauge := func(name, help string) metric.Gauge { return reg.Gauge("upkeep_"+name, help) }
+	counter := func(name, help string) metric.Counter { return reg.Counter("upkeep_"+name, help) }
 	m := &metrics{
-		info: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "upkeep_service_info",
-			Help: "The running service, as its binary says; always 1."}, []string{"module", "version", "go_version"}),
-		up: gauge("service_up", "1 while the service's process runs."),
-		available: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "upkeep_update_available",
-			Help: "1 when a newer version of the kind is known that may be installed, by itself or by hand."}, []string{"kind"}),
-		scheduled: gauge("update_scheduled_timestamp_seconds", "When the next update is installed, 0 when none is scheduled."),
-		updates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "upkeep_updates_total",
-			Help: "Updates by how they ended."}, []string{"result"}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "upkeep_update_duration_seconds",
-			Help: "Time from the start of an update to its end, builds and probation included.", Buckets: prometheus.ExponentialBuckets(0.1, 4, 8)}),
-		downtime: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "upkeep_update_downtime_seconds",
-			Help: "Time between the end of the old process and the start of the new one.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 8)}),
+		info:              reg.GaugeVec("upkeep_service_info", "The running service, as its binary says; always 1.", "module", "version", "go_version"),
+		up:                gauge("service_up", "1 while the service's process runs."),
+		available:         reg.GaugeVec("upkeep_update_available", "1 when a newer version of the kind is known that may be installed, by itself or by hand.", "kind"),
+		scheduled:         gauge("update_scheduled_timestamp_seconds", "When the next update is installed, 0 when none is scheduled."),
+		updates:           reg.CounterVec("upkeep_updates_total", "Updates by how they ended.", "result"),
+		duration:          reg.Histogram("upkeep_update_duration_seconds", "Time from the start of an update to its end, builds and probation included.", metric.ExponentialBounds(0.1, 4, 8)...),
+		downtime:          reg.Histogram("upkeep_update_downtime_seconds", "Time between the end of the old process and the start of the new one.", metric.ExponentialBounds(0.001, 4, 8)...),
 		probation:         counter("probation_failures_total", "New versions that failed to start or to prove themselves."),
 		rollbacks:         counter("rollbacks_total", "Updates that ended with the previous version."),
 		restarts:          counter("service_restarts_total", "Restarts of the service after it ended by itself."),
@@ -63,33 +53,28 @@ func newMetrics(reg prometheus.Registerer, kinds []string) *metrics {
 		reloadOK:          gauge("config_reload_success", "1 when the configuration on disk was good when it was last read."),
 		discoverySuccess:  gauge("discovery_last_success_timestamp_seconds", "When versions were last learned and validated."),
 		discoveryFailures: counter("discovery_failures_total", "Rounds of discovery without a validated answer."),
-		verifications: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "upkeep_verification_failures_total",
-			Help: "Things from the network that failed verification: somebody lies or something is broken."}, []string{"kind"}),
-		logSize: gauge("log_size", "Size of the log behind the last answer of discovery, in records."),
-		kinds:   map[string]bool{otherKind: true},
+		verifications:     reg.CounterVec("upkeep_verification_failures_total", "Things from the network that failed verification: somebody lies or something is broken.", "kind"),
+		logSize:           gauge("log_size", "Size of the log behind the last answer of discovery, in records."),
+		kinds:             map[string]bool{otherKind: true},
 	}
 	m.stateOK.Set(1)
 	m.reloadOK.Set(1)
 	for _, k := range []string{policy.KindPatch, policy.KindMinor, policy.KindMajor, policy.KindToolchain} {
-		m.available.WithLabelValues(k)
+		m.available.With(k)
 	}
 	for _, r := range []string{ResultInstalled, ResultRolledBack, ResultRefused, ResultFailed, ResultCancelled, ResultPostponed} {
-		m.updates.WithLabelValues(r)
+		m.updates.With(r)
 	}
 	for _, k := range append(kinds, otherKind) {
 		m.kinds[k] = true
-		m.verifications.WithLabelValues(k)
-	}
-	if reg != nil {
-		reg.MustRegister(m.info, m.up, m.available, m.scheduled, m.updates, m.duration, m.downtime, m.probation, m.rollbacks,
-			m.restarts, m.paused, m.held, m.stateOK, m.reloadOK, m.discoverySuccess, m.discoveryFailures, m.verifications, m.logSize)
+		m.verifications.With(k)
 	}
 	return m
 }
 
 func (m *metrics) service(i Info) {
 	m.info.Reset()
-	m.info.WithLabelValues(valid(i.Spec.Module), valid(i.Spec.Version), valid(i.Spec.GoVersion)).Set(1)
+	m.info.With(valid(i.Spec.Module), valid(i.Spec.Version), valid(i.Spec.GoVersion)).Set(1)
 }
 
 // valid keeps a damaged binary's text from breaking the registry.
@@ -99,14 +84,14 @@ func (m *metrics) verification(kind string) {
 	if !m.kinds[kind] {
 		kind = otherKind
 	}
-	m.verifications.WithLabelValues(kind).Inc()
+	m.verifications.With(kind).Inc()
 }
 
 func (m *metrics) result(r Result) {
 	if r.Kind != kindUpdate && r.Kind != kindRollback {
 		return
 	}
-	m.updates.WithLabelValues(r.Result).Inc()
+	m.updates.With(r.Result).Inc()
 	m.duration.Observe(r.Ended.Sub(r.Started).Seconds())
 }
 
@@ -118,7 +103,7 @@ func (m *metrics) plan(d policy.Decision, doc document) {
 		}
 	}
 	for _, k := range []string{policy.KindPatch, policy.KindMinor, policy.KindMajor, policy.KindToolchain} {
-		m.available.WithLabelValues(k).Set(number(have[k]))
+		m.available.With(k).Set(number(have[k]))
 	}
 	if d.Candidate == nil {
 		m.scheduled.Set(0)

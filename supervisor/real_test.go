@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"example.org/upkeep/internal/config"
 )
@@ -39,7 +40,7 @@ func TestUpdate(t *testing.T) {
 	if got := b.metric("upkeep_updates_total", "result=installed"); got != 1 {
 		t.Errorf("%v updates counted", got)
 	}
-	if problems, err := testutil.GatherAndLint(b.reg); err != nil || len(problems) > 0 {
+	if problems, err := promlint.New(bytes.NewReader(b.reg.Text())).Lint(); err != nil || len(problems) > 0 {
 		t.Errorf("metrics: %v %v", problems, err)
 	}
 	if !strings.Contains(strings.Join(b.engine.Logs(10), "\n"), "v1.0.1 is well") {

@@ -9,9 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
 	ct "golang.org/x/mod/sumdb/tlog"
+
+	"example.org/upkeep/internal/metric"
 )
 
 // ClientConfig says which log a [Client] reads.
@@ -21,11 +22,11 @@ type ClientConfig struct {
 	Dir   string   // state folder, created if needed; several processes may share it
 	Tiles *TileDir // keeps verified tiles, nil for none
 
-	Attempts int                   // for a tree head or tile, on errors that may pass; 0 means 4
-	Limits   Limits                // on traffic
-	HTTP     *http.Client          // nil: a client of its own
-	Logger   *slog.Logger          // nil: slog.Default()
-	Metrics  prometheus.Registerer // nil: none
+	Attempts int              // for a tree head or tile, on errors that may pass; 0 means 4
+	Limits   Limits           // on traffic
+	HTTP     *http.Client     // nil: a client of its own
+	Logger   *slog.Logger     // nil: slog.Default()
+	Metrics  *metric.Registry // nil: none
 }
 
 // A Client keeps the newest accepted tree head of a log and looks up records.

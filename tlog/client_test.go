@@ -11,10 +11,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/mod/sumdb/note"
 	ct "golang.org/x/mod/sumdb/tlog"
+
+	"example.org/upkeep/internal/metric"
 )
 
 // A switcher serves another handler from one request to the next.
@@ -41,7 +41,7 @@ func TestClientFollowsHeads(t *testing.T) {
 	signer, verifier := newKey(t)
 	l := openTestLog(t, t.TempDir(), signer)
 	url, dir := serveLog(t, l).URL, t.TempDir()
-	reg := prometheus.NewRegistry()
+	reg := metric.New()
 	size := 0
 	for _, next := range []int{0, 1, 2, 200, 256, 300, 512, 513, 5000} {
 		if next > size {
@@ -65,12 +65,12 @@ func TestClientFollowsHeads(t *testing.T) {
 	if _, err := c.Lookup(t.Context(), "example.org/none@v1.0.0"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("unknown key: %v; want ErrNotFound", err)
 	}
-	if got := testutil.ToFloat64(c.metricsFor(reg).size); got != 5000 {
+	if got := c.metricsFor(reg).size.Value(); got != 5000 {
 		t.Errorf("metric upkeep_tlog_head_size is %v; want 5000", got)
 	}
 }
 
-func (c *Client) metricsFor(reg prometheus.Registerer) *clientMetrics {
+func (c *Client) metricsFor(reg *metric.Registry) *clientMetrics {
 	return newClientMetrics(reg, c.Name())
 }
 
@@ -95,7 +95,7 @@ func TestClientFork(t *testing.T) {
 			var sw switcher
 			srv := httptest.NewServer(&sw)
 			defer srv.Close()
-			dir, reg := t.TempDir(), prometheus.NewRegistry()
+			dir, reg := t.TempDir(), metric.New()
 			c, err := NewClient(ClientConfig{Key: verifier, URL: srv.URL, Dir: dir, Attempts: 1, Metrics: reg})
 			if err != nil {
 				t.Fatal(err)
@@ -126,8 +126,8 @@ func TestClientFork(t *testing.T) {
 					t.Errorf("the error names %q; want %q", fork.Evidence, files[0])
 				}
 			}
-			if tc.fork && testutil.ToFloat64(c.metrics.forks) != 2 {
-				t.Errorf("metric upkeep_tlog_forks_total is %v; want 2", testutil.ToFloat64(c.metrics.forks))
+			if tc.fork && c.metrics.forks.Value() != 2 {
+				t.Errorf("metric upkeep_tlog_forks_total is %v; want 2", c.metrics.forks.Value())
 			}
 			if head, _ := c.Head(); head.Size != int64(tc.a) {
 				t.Errorf("the client moved to a tree of %d records", head.Size)

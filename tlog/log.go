@@ -9,13 +9,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
 	ct "golang.org/x/mod/sumdb/tlog"
 
 	"example.org/upkeep/internal/durable"
+	"example.org/upkeep/internal/metric"
 )
 
 // GenerateKey returns a new key pair for a log.
@@ -33,7 +34,7 @@ func GenerateKey(name string) (signerKey, verifierKey string, err error) {
 // LogOptions are the optional settings of a [Log].
 type LogOptions struct {
 	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	Metrics *metric.Registry
 }
 
 // An Entry is a record to append and the key under which it is looked up.
@@ -63,15 +64,20 @@ type Log struct {
 
 	// Of the goroutine that writes.
 	tree   treeWriter
-	fresh  map[string]int64 // keys of records that are on disk and not yet under a tree head
+	fresh  map[string]place // keys of records that are on disk and not yet under a tree head
 	broken error
 
 	mu      sync.RWMutex // protects what follows; held for writing while a tree head is published
 	head    TreeHead
-	keys    map[string]int64
+	keys    *keyTable // also holds keys of records behind head
 	records *recordFile
 	served  servedTiles
+
+	hot hotTiles
 }
+
+// A place is where a record is.
+type place struct{ id, offset int64 }
 
 type appendRequest struct {
 	entries []Entry
@@ -90,7 +96,7 @@ func OpenLog(dir, signerKey string, opts LogOptions) (*Log, error) {
 	l := &Log{
 		dir: dir, signer: signer, verifierKey: verifierKey, log: opts.Logger,
 		requests: make(chan *appendRequest, 1024), closing: make(chan struct{}), closed: make(chan struct{}),
-		keys: map[string]int64{}, fresh: map[string]int64{}, metrics: newLogMetrics(opts.Metrics, signer.Name()),
+		fresh: map[string]place{}, metrics: newLogMetrics(opts.Metrics, signer.Name()),
 	}
 	if l.log == nil {
 		l.log = slog.Default()
@@ -102,7 +108,7 @@ func OpenLog(dir, signerKey string, opts LogOptions) (*Log, error) {
 		return nil, fmt.Errorf("opening log %s: %w", signer.Name(), err)
 	}
 	if err := l.load(); err != nil {
-		l.lock.Unlock()
+		err = errors.Join(err, l.closeFiles(), l.lock.Unlock())
 		return nil, fmt.Errorf("opening log %s in %s: %w", signer.Name(), dir, err)
 	}
 	go l.write()
@@ -132,11 +138,21 @@ func (l *Log) load() error {
 		}
 	}
 
+	if l.keys, err = newKeyTable(l.dir); err != nil {
+		return err
+	}
 	l.tree = treeWriter{dir: l.dir, log: l.log, check: true}
 	matches := head.Size == 0
-	rf, err := openRecords(filepath.Join(l.dir, "records"), func(e Entry) error {
+	var keys []keyEntry
+	l.records, err = openRecords(filepath.Join(l.dir, "records"), func(e Entry, offset int64) error {
 		if e.Key != "" {
-			l.keys[e.Key] = l.tree.edge.Size
+			keys = append(keys, keyEntry{l.keys.hash(e.Key), l.tree.edge.Size, offset})
+		}
+		if len(keys) == keysAtOnce {
+			if err := l.keys.add(keys); err != nil {
+				return err
+			}
+			keys = keys[:0]
 		}
 		l.tree.add(e.Text)
 		if l.tree.edge.Size == head.Size {
@@ -148,37 +164,50 @@ func (l *Log) load() error {
 		return err
 	}
 	if !matches {
-		rf.f.Close()
 		return fmt.Errorf("the %d good records in file records don't match the signed tree head of %d records: restore the folder from a backup; appending now would fork the log", l.tree.edge.Size, head.Size)
+	}
+	if err := l.keys.add(keys); err != nil {
+		return err
 	}
 	l.tree.check = false
 	if err := l.tree.checkNewest(); err != nil {
-		rf.f.Close()
 		return err
 	}
-	if err := rf.cut(); err != nil {
-		rf.f.Close()
+	if err := l.records.cut(); err != nil {
 		return err
 	}
-	l.records = rf
 	l.head = head
 	if msg == nil || l.tree.edge.Size > head.Size {
 		// Whole records without a tree head come from a crash in the middle of an
 		// append. Full tiles may hold them already, and those never change: keep them.
-		if err := l.publish(); err != nil {
-			rf.f.Close()
-			return err
-		}
-		return nil
+		return l.publish()
 	}
 	l.served = l.tree.served()
 	l.metrics.head(head.Size)
 	return nil
 }
 
+// keysAtOnce bounds the keys that are collected at the start, one megabyte or so.
+const keysAtOnce = 32 << 10
+
+// closeFiles closes what load opened.
+func (l *Log) closeFiles() error {
+	var errs []error
+	if l.records != nil {
+		errs = append(errs, l.records.f.Close())
+	}
+	if l.keys != nil {
+		errs = append(errs, l.keys.close())
+	}
+	return errors.Join(errs...)
+}
+
 // publish signs a tree head over all records, stores it, and shows it with new keys.
 func (l *Log) publish() error {
 	if err := l.tree.flush(); err != nil {
+		return err
+	}
+	if err := l.addKeys(); err != nil {
 		return err
 	}
 	head, err := signHead(ct.Tree{N: l.tree.edge.Size, Hash: l.tree.edge.Root()}, l.signer)
@@ -193,11 +222,26 @@ func (l *Log) publish() error {
 	defer l.mu.Unlock()
 	l.head = head
 	l.served = served
-	for k, id := range l.fresh {
-		l.keys[k] = id
-	}
 	clear(l.fresh)
 	l.metrics.head(head.Size)
+	return nil
+}
+
+// addKeys puts the keys of records that will be published into the table.
+// Readers pass over them until the tree head covers them.
+func (l *Log) addKeys() error {
+	entries := make([]keyEntry, 0, len(l.fresh))
+	for k, p := range l.fresh {
+		entries = append(entries, keyEntry{l.keys.hash(k), p.id, p.offset})
+	}
+	for part := range slices.Chunk(entries, 256) { // readers wait meanwhile
+		l.mu.Lock()
+		err := l.keys.add(part)
+		l.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -276,7 +320,7 @@ func (l *Log) write() {
 
 // commit appends the entries of a group and sets the requests' results.
 func (l *Log) commit(group []*appendRequest) {
-	b := batch{next: l.tree.edge.Size, keys: map[string]int64{}}
+	b := batch{next: l.tree.edge.Size, keys: map[string]int64{}, old: map[string]int64{}}
 	for _, req := range group {
 		if req.err = l.conflict(&b, req.entries); req.err != nil {
 			continue
@@ -308,26 +352,46 @@ type batch struct {
 	starts []int64 // of the frames
 	texts  [][]byte
 	keys   map[string]int64
+	old    map[string]int64 // keys that were there before
 }
 
-// known returns the record of a key, in the log, on disk or in the batch.
-func (l *Log) known(b *batch, key string) (id int64, ok bool) {
+// known returns the record of a key, in the batch, on disk or in the log.
+func (l *Log) known(b *batch, key string) (id int64, ok bool, err error) {
 	if key == "" {
-		return 0, false
+		return 0, false, nil
 	}
 	if id, ok = b.keys[key]; ok {
-		return id, true
+		return id, true, nil
 	}
-	if id, ok = l.fresh[key]; ok {
-		return id, true
+	if id, ok = b.old[key]; ok {
+		return id, true, nil
 	}
-	return l.Find(key)
+	if p, ok := l.fresh[key]; ok {
+		return p.id, true, nil
+	}
+	id, _, err = l.lookup(key)
+	if errors.Is(err, ErrNotFound) {
+		return 0, false, nil
+	}
+	if err == nil {
+		b.old[key] = id
+	}
+	return id, err == nil, err
 }
 
-// place adds an entry to the batch unless its key is known.
+// place adds an entry that conflict has looked at to the batch, unless its key
+// is known.
 func (l *Log) place(b *batch, e Entry) (id int64) {
-	if id, ok := l.known(b, e.Key); ok {
-		return id
+	if e.Key != "" {
+		if id, ok := b.keys[e.Key]; ok {
+			return id
+		}
+		if id, ok := b.old[e.Key]; ok {
+			return id
+		}
+		if p, ok := l.fresh[e.Key]; ok {
+			return p.id
+		}
 	}
 	id = b.next
 	b.next++
@@ -346,11 +410,15 @@ func (l *Log) conflict(b *batch, entries []Entry) error {
 	own := map[string][]byte{}
 	for _, e := range entries {
 		have, ok := own[e.Key]
-		if id, known := l.known(b, e.Key); known {
+		id, known, err := l.known(b, e.Key)
+		if err != nil {
+			return fmt.Errorf("appending %s: %w", e.Key, err)
+		}
+		if known {
 			ok = true
 			if i := id - l.tree.edge.Size; i >= 0 {
 				have = b.texts[i]
-			} else if rec, err := l.records.read(l.records.offsets[id]); err != nil {
+			} else if rec, err := l.recordAt(id); err != nil {
 				return err
 			} else {
 				have = rec.Text
@@ -373,7 +441,8 @@ func (l *Log) store(b *batch) error {
 		return fmt.Errorf("an earlier error makes it unsafe to go on before a restart: %w", l.broken)
 	}
 	if len(b.texts) > 0 {
-		l.mu.Lock() // Record reads the offsets
+		first, base := l.tree.edge.Size, l.records.size
+		l.mu.Lock() // recordAt reads the marks
 		err := l.records.append(b.frames, b.starts)
 		l.mu.Unlock()
 		if err != nil {
@@ -386,7 +455,7 @@ func (l *Log) store(b *batch) error {
 			l.tree.add(text)
 		}
 		for k, id := range b.keys {
-			l.fresh[k] = id
+			l.fresh[k] = place{id, base + b.starts[id-first]}
 		}
 	}
 	if l.tree.edge.Size == l.Head().Size {
@@ -397,10 +466,34 @@ func (l *Log) store(b *batch) error {
 
 // Find returns the record number for a key.
 func (l *Log) Find(key string) (id int64, ok bool) {
+	id, _, err := l.lookup(key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		l.log.Error("looking up a key; it counts as unknown, and can't be appended", "key", key, "err", err)
+	}
+	return id, err == nil
+}
+
+// lookup returns the record of a key, or an error that is [ErrNotFound].
+func (l *Log) lookup(key string) (id int64, e Entry, err error) {
+	if key == "" {
+		return 0, Entry{}, ErrNotFound
+	}
+	found := false
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	id, ok = l.keys[key]
-	return id, ok && key != ""
+	err = l.keys.find(key, func(k keyEntry) (bool, error) {
+		if k.id >= l.head.Size {
+			return false, nil
+		}
+		var err error
+		e, err = l.records.read(k.offset, 0)
+		id, found = k.id, err == nil && e.Key == key
+		return found, err
+	})
+	if err == nil && !found {
+		return 0, Entry{}, ErrNotFound
+	}
+	return id, e, err
 }
 
 // Head returns the current signed tree head.
@@ -412,29 +505,29 @@ func (l *Log) Head() TreeHead {
 
 // Record returns the text of a record.
 func (l *Log) Record(id int64) (text []byte, err error) {
-	l.mu.RLock()
-	size, rf := l.head.Size, l.records
-	var offset int64
-	if id >= 0 && id < size {
-		offset = rf.offsets[id]
-	}
-	l.mu.RUnlock()
-	if id < 0 || id >= size {
-		return nil, fmt.Errorf("record %d: %w (it has %d records)", id, ErrNotFound, size)
-	}
-	e, err := rf.read(offset)
+	e, err := l.published(id)
 	return e.Text, err
 }
 
 // Key returns the key of a record, "" if it has none.
 func (l *Log) Key(id int64) (string, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if id < 0 || id >= l.head.Size {
-		return "", fmt.Errorf("record %d: %w (it has %d records)", id, ErrNotFound, l.head.Size)
-	}
-	e, err := l.records.read(l.records.offsets[id])
+	e, err := l.published(id)
 	return e.Key, err
+}
+
+func (l *Log) published(id int64) (Entry, error) {
+	if size := l.Head().Size; id < 0 || id >= size {
+		return Entry{}, fmt.Errorf("record %d: %w (it has %d records)", id, ErrNotFound, size)
+	}
+	return l.recordAt(id)
+}
+
+// recordAt returns a record that is on disk.
+func (l *Log) recordAt(id int64) (Entry, error) {
+	l.mu.RLock()
+	offset := l.records.marks[id/markEvery]
+	l.mu.RUnlock()
+	return l.records.read(offset, id%markEvery)
 }
 
 // VerifierKey returns the key that clients configure.
@@ -446,7 +539,9 @@ func (l *Log) Close() error {
 	l.once.Do(func() {
 		close(l.closing)
 		<-l.closed
-		err = errors.Join(l.records.f.Close(), l.lock.Unlock())
+		l.mu.Lock() // lookups may be under way
+		defer l.mu.Unlock()
+		err = errors.Join(l.closeFiles(), l.lock.Unlock())
 	})
 	return err
 }

@@ -3,55 +3,41 @@ package tlog
 import (
 	"errors"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"example.org/upkeep/internal/httpget"
+	"example.org/upkeep/internal/metric"
 )
 
 // clientMetrics are the metrics of one log's client. Its methods work on nil.
 type clientMetrics struct {
-	size      prometheus.Gauge
-	updates   *prometheus.CounterVec
-	forks     prometheus.Counter
-	recovered prometheus.Counter
-	requests  *prometheus.CounterVec
-	bytes     prometheus.Counter
+	size      metric.Gauge
+	updates   metric.CounterVec
+	forks     metric.Counter
+	recovered metric.Counter
+	requests  metric.CounterVec
+	bytes     metric.Counter
 }
 
-// register returns the collector that is registered already, if there is one:
-// several clients in a process may share a registry.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	err := reg.Register(c)
-	var are prometheus.AlreadyRegisteredError
-	if errors.As(err, &are) {
-		if old, ok := are.ExistingCollector.(C); ok {
-			return old
-		}
-	}
-	return c
-}
-
-func newClientMetrics(reg prometheus.Registerer, log string) *clientMetrics {
+func newClientMetrics(reg *metric.Registry, log string) *clientMetrics {
 	if reg == nil {
 		return nil
 	}
-	l := prometheus.Labels{"log": log}
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"log"}, labels...)))
+	counter := func(name, help string) metric.Counter { return reg.CounterVec(name, help, "log").With(log) }
+	results := func(name, help string) metric.CounterVec {
+		return reg.CounterVec(name, help, "log", "result").Curry(log)
 	}
 	m := &clientMetrics{
-		size:      register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "upkeep_tlog_head_size", Help: "Records under the newest accepted tree head."}, []string{"log"})).With(l),
-		updates:   counter("upkeep_tlog_updates_total", "Tree heads seen, by what came of them.", "result").MustCurryWith(l),
-		forks:     counter("upkeep_tlog_forks_total", "Tree heads refused because they contradict the accepted one.").With(l),
-		recovered: counter("upkeep_tlog_state_recovered_total", "Times a damaged state file was replaced by its previous copy or fetched anew.").With(l),
-		requests:  counter("upkeep_tlog_requests_total", "Requests to the log's server.", "result").MustCurryWith(l),
-		bytes:     counter("upkeep_tlog_received_bytes_total", "Bytes received from the log's server, after decompression.").With(l),
+		size:      reg.GaugeVec("upkeep_tlog_head_size", "Records under the newest accepted tree head.", "log").With(log),
+		updates:   results("upkeep_tlog_updates_total", "Tree heads seen, by what came of them."),
+		forks:     counter("upkeep_tlog_forks_total", "Tree heads refused because they contradict the accepted one."),
+		recovered: counter("upkeep_tlog_state_recovered_total", "Times a damaged state file was replaced by its previous copy or fetched anew."),
+		requests:  results("upkeep_tlog_requests_total", "Requests to the log's server."),
+		bytes:     counter("upkeep_tlog_received_bytes_total", "Bytes received from the log's server, after decompression."),
 	}
 	for _, r := range []string{"new", "same", "stale", "shrunk", "fork", "signature", "inconsistent", "error"} {
-		m.updates.WithLabelValues(r)
+		m.updates.With(r)
 	}
 	for _, r := range []string{"ok", "missing", "refused", "error"} {
-		m.requests.WithLabelValues(r)
+		m.requests.With(r)
 	}
 	return m
 }
@@ -72,7 +58,7 @@ func (m *clientMetrics) request(err error, n int) {
 	default:
 		result = "error"
 	}
-	m.requests.WithLabelValues(result).Inc()
+	m.requests.With(result).Inc()
 }
 
 // update counts what came of a tree head.
@@ -100,7 +86,7 @@ func (m *clientMetrics) update(err error, advanced bool) {
 	default:
 		result = "error"
 	}
-	m.updates.WithLabelValues(result).Inc()
+	m.updates.With(result).Inc()
 }
 
 func (m *clientMetrics) head(size int64) {
@@ -117,20 +103,19 @@ func (m *clientMetrics) recover() {
 
 // logMetrics are the metrics of a log's write side. Its methods work on nil.
 type logMetrics struct {
-	size    prometheus.Gauge
-	appends prometheus.Counter
-	commits prometheus.Counter
+	size    metric.Gauge
+	appends metric.Counter
+	commits metric.Counter
 }
 
-func newLogMetrics(reg prometheus.Registerer, log string) *logMetrics {
+func newLogMetrics(reg *metric.Registry, log string) *logMetrics {
 	if reg == nil {
 		return nil
 	}
-	l := prometheus.Labels{"log": log}
 	return &logMetrics{
-		size:    register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "upkeep_log_size", Help: "Records under the signed tree head of this program's own log."}, []string{"log"})).With(l),
-		appends: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "upkeep_log_appended_total", Help: "Records appended to this program's own log."}, []string{"log"})).With(l),
-		commits: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "upkeep_log_commits_total", Help: "Tree heads signed; one covers all records that were waiting."}, []string{"log"})).With(l),
+		size:    reg.GaugeVec("upkeep_log_size", "Records under the signed tree head of this program's own log.", "log").With(log),
+		appends: reg.CounterVec("upkeep_log_appended_total", "Records appended to this program's own log.", "log").With(log),
+		commits: reg.CounterVec("upkeep_log_commits_total", "Tree heads signed; one covers all records that were waiting.", "log").With(log),
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 	"example.org/upkeep/builder/source"
 	"example.org/upkeep/dnsserver"
 	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/internal/metric/prom"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/supervisor/discover"
 	"example.org/upkeep/supervisor/fetch"
@@ -40,10 +41,10 @@ import (
 type recorder struct {
 	*prometheus.Registry
 	mu    sync.Mutex
-	names map[string]metric
+	names map[string]described
 }
 
-type metric struct{ help, labels string }
+type described struct{ help, labels string }
 
 var (
 	descRE = regexp.MustCompile(`fqName: "([^"]+)", help: ("(?:[^"\\]|\\.)*"), unit: "[^"]*", constLabels: \{([^}]*)\}, variableLabels: \{([^}]*)\}`)
@@ -64,7 +65,7 @@ func (r *recorder) Register(c prometheus.Collector) error {
 		if err != nil {
 			panic(err)
 		}
-		r.names[m[1]] = metric{help, strings.ReplaceAll(m[4], ",", ", ")}
+		r.names[m[1]] = described{help, strings.ReplaceAll(m[4], ",", ", ")}
 	}
 	r.mu.Unlock()
 	return r.Registry.Register(c)
@@ -78,8 +79,25 @@ func (r *recorder) MustRegister(cs ...prometheus.Collector) {
 	}
 }
 
+// complete adds what is described by nothing but its values.
+func (r *recorder) complete(t *testing.T) {
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		var labels []string
+		for _, l := range f.Metric[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		if _, ok := r.names[f.GetName()]; !ok {
+			r.names[f.GetName()] = described{f.GetHelp(), strings.Join(labels, ", ")}
+		}
+	}
+}
+
 func newRecorder() *recorder {
-	return &recorder{Registry: prometheus.NewPedanticRegistry(), names: map[string]metric{}}
+	return &recorder{Registry: prometheus.NewPedanticRegistry(), names: map[string]described{}}
 }
 
 // programs makes the metrics of the three programs, by the programs' own
@@ -99,23 +117,28 @@ func programs(t *testing.T) map[string]*recorder {
 	cancel()
 
 	up := newRecorder()
+	shared := prom.Bridge(up)
 	dc := discover.DefaultConfig()
 	dc.Zone, dc.Trust, dc.Sources = "l.upkeep.test.", discover.TrustResolver, []string{"udp://127.0.0.1:1"}
-	_, err = discover.New(dc, discover.Options{Metrics: up, Dir: dir})
+	_, err = discover.New(dc, discover.Options{Metrics: shared, Dir: dir})
 	must(err)
-	_, err = fetch.New(fetch.Config{Key: verifier, Dir: filepath.Join(dir, "fetch")}, fetch.Options{Metrics: up})
+	_, err = fetch.New(fetch.Config{Key: verifier, Dir: filepath.Join(dir, "fetch")}, fetch.Options{Metrics: shared})
 	must(err)
 	sc := supervisor.Defaults()
 	sc.State, sc.Service.Path = filepath.Join(dir, "state"), filepath.Join(dir, "service")
-	_, err = supervisor.New(sc, supervisor.Deps{Metrics: up, Kinds: fetch.VerifyKinds})
+	_, err = supervisor.New(sc, supervisor.Deps{Metrics: shared, Kinds: fetch.VerifyKinds})
 	must(err)
+
+	for _, f := range shared.Families() {
+		up.names[f.Name] = described{f.Help, strings.Join(f.Labels, ", ")}
+	}
 
 	build := newRecorder()
 	sb, err := sandbox.New(sandbox.Config{None: true})
 	must(err)
 	proxy, err := goproxy.New("http://127.0.0.1:1", http.DefaultClient)
 	must(err)
-	db, err := tlog.NewClient(tlog.ClientConfig{Key: verifier, URL: "http://127.0.0.1:1", Dir: filepath.Join(dir, "sumdb"), HTTP: http.DefaultClient, Metrics: build})
+	db, err := tlog.NewClient(tlog.ClientConfig{Key: verifier, URL: "http://127.0.0.1:1", Dir: filepath.Join(dir, "sumdb"), HTTP: http.DefaultClient, Metrics: prom.Bridge(build)})
 	must(err)
 	svc, err := builder.New(builder.Options{Config: builder.DefaultConfig(), Dir: filepath.Join(dir, "build"), SignerKey: signer, Sandbox: sb,
 		Source: &source.Source{Proxy: proxy, DB: db}, Metrics: build})
@@ -134,11 +157,13 @@ func programs(t *testing.T) map[string]*recorder {
 	h, err := dnsserver.NewHandler(zc, []*dnsserver.Key{key}, store, dnsserver.Options{})
 	must(err)
 	dns.MustRegister(h.Metrics())
-	client, err := tlog.NewClient(tlog.ClientConfig{Key: verifier, URL: "http://127.0.0.1:1", Dir: filepath.Join(dir, "follow"), HTTP: http.DefaultClient, Metrics: dns})
+	client, err := tlog.NewClient(tlog.ClientConfig{Key: verifier, URL: "http://127.0.0.1:1", Dir: filepath.Join(dir, "follow"), HTTP: http.DefaultClient, Metrics: prom.Bridge(dns)})
 	must(err)
 	_ = follow.Run(stopped, follow.Config{Log: client, Store: store, Interval: time.Hour, Metrics: dns})                                                 // ends at once
 	_ = watch.Run(stopped, watch.Config{Modules: []string{"example.org/m"}, Interval: time.Hour, Proxy: proxy, Log: client, Store: store, Metrics: dns}) // ends at once
 
+	build.complete(t)
+	dns.complete(t)
 	return map[string]*recorder{"upkeep": up, "upkeep-build": build, "upkeep-dns": dns}
 }
 

@@ -22,6 +22,7 @@ import (
 	"example.org/upkeep/builder/source"
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/internal/metric/prom"
 	"example.org/upkeep/tlog"
 	"example.org/upkeep/web"
 	"example.org/upkeep/web/buildpage"
@@ -152,7 +153,7 @@ func openSource(ctx context.Context, c Config, db goproxy.SumDB, reg prometheus.
 			db.URL = url
 		}
 	}
-	client, err := tlog.NewClient(tlog.ClientConfig{Key: db.Key, URL: db.URL, Dir: filepath.Join(c.State, "sumdb"), HTTP: hc, Logger: logger, Metrics: reg})
+	client, err := tlog.NewClient(tlog.ClientConfig{Key: db.Key, URL: db.URL, Dir: filepath.Join(c.State, "sumdb"), HTTP: hc, Logger: logger, Metrics: prom.Bridge(reg)})
 	if err != nil {
 		return nil, fmt.Errorf("the checksum database: %w", err)
 	}

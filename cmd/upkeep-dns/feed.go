@@ -13,6 +13,7 @@ import (
 
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/internal/metric/prom"
 	"example.org/upkeep/tlog"
 	"example.org/upkeep/tlog/follow"
 	"example.org/upkeep/tlog/index"
@@ -72,7 +73,7 @@ func openLog(ctx context.Context, c Config, db goproxy.SumDB, reg prometheus.Reg
 		}
 	}
 	client, err := tlog.NewClient(tlog.ClientConfig{Key: db.Key, URL: db.URL, Dir: c.stateDir(db), Tiles: tiles,
-		Limits: tlog.Limits{Requests: c.Log.Requests, Bytes: c.Log.Bytes}, Logger: log, Metrics: reg})
+		Limits: tlog.Limits{Requests: c.Log.Requests, Bytes: c.Log.Bytes}, Logger: log, Metrics: prom.Bridge(reg)})
 	return client, proxy, err
 }
 

@@ -13,10 +13,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-
 	"example.org/upkeep/internal/cli"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/supervisor/process"
 )
@@ -55,8 +53,8 @@ func run(ctx context.Context, file, level string, args []string) error {
 	if err := engineCfg.CheckStart(); err != nil {
 		return errors.Join(cfgErr, err)
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := metric.New()
+	registry.Process()
 	deps := supervisor.Deps{
 		Output: process.NewOutput(os.Stdout, os.Stderr), Log: log, Metrics: registry, Kinds: verificationKinds(),
 		Rest: rest, Self: self(file), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()),
@@ -112,7 +110,7 @@ func run(ctx context.Context, file, level string, args []string) error {
 
 // serve starts the control socket and the web page. What goes wrong with them
 // is said and doesn't touch the service.
-func serve(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string, engine *supervisor.Engine, registry *prometheus.Registry, log *slog.Logger) {
+func serve(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string, engine *supervisor.Engine, registry *metric.Registry, log *slog.Logger) {
 	socket := supervisor.ControlSocket(cfg.Control, cfg.State)
 	if l, err := supervisor.ListenControl(socket, cfg.Control.Group); err != nil {
 		log.Error("no control socket; status and update commands don't work", "err", err)

@@ -7,9 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/supervisor/discover"
 	"example.org/upkeep/supervisor/fetch"
@@ -21,7 +20,7 @@ import (
 type lazySources struct {
 	cfg     Config
 	log     *slog.Logger
-	metrics prometheus.Registerer
+	metrics *metric.Registry
 
 	mu   sync.Mutex
 	v    *versions

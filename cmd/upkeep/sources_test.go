@@ -8,8 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/supervisor/discover/zonetest"
 	"example.org/upkeep/tlog"
@@ -32,7 +31,7 @@ func TestAnchorReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Discovery.Zone, cfg.Discovery.Anchor, cfg.Discovery.Sources = zonetest.ZoneName, anchor, []string{"tcp://" + one.Addr}
-	l := &lazySources{cfg: cfg, log: slog.New(slog.DiscardHandler), metrics: prometheus.NewRegistry()}
+	l := &lazySources{cfg: cfg, log: slog.New(slog.DiscardHandler), metrics: metric.New()}
 	ask := func() string {
 		t.Helper()
 		// The answers' signatures are of a fixed day: the zone's key is what is asked for here.

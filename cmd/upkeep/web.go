@@ -10,10 +10,8 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"example.org/upkeep/internal/cli"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/web"
 	"example.org/upkeep/web/login"
@@ -49,7 +47,7 @@ func pageConfig(cfg Config, log *slog.Logger) (servicepage.Config, web.Listen, e
 }
 
 // servePage serves the web page and the metrics until ctx ends.
-func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string, engine supervisor.Controller, registry *prometheus.Registry, log *slog.Logger) error {
+func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string, engine supervisor.Controller, registry *metric.Registry, log *slog.Logger) error {
 	page, listen, err := pageConfig(cfg, log)
 	if err != nil {
 		return err
@@ -62,10 +60,9 @@ func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string,
 		return err
 	}
 	page.Settings = settings{file}
-	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	if cfg.Web.Metrics == "" {
-		page.Metrics = metrics
-	} else if err := serveMetrics(ctx, wg, cfg.Web, metrics, log); err != nil {
+		page.Metrics = registry
+	} else if err := serveMetrics(ctx, wg, cfg.Web, registry, log); err != nil {
 		log.Error("no metrics", "err", err)
 	}
 	serveOn(ctx, wg, l, servicepage.New(page, engine), log)

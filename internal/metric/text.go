@@ -21,16 +21,34 @@ type Sample struct {
 	Counts         []uint64 // cumulative, for each bound and at last for all
 }
 
-// Samples returns all series, in the order of names and label values.
-func (r *Registry) Samples() []Sample {
+// A Family describes the series of one name.
+type Family struct {
+	Name, Help string
+	Kind       Kind
+	Labels     []string
+}
+
+// Families returns what there is, also what has no series yet.
+func (r *Registry) Families() (l []Family) {
+	for _, f := range r.sorted() {
+		l = append(l, Family{f.name, f.help, f.kind, f.labels})
+	}
+	return l
+}
+
+func (r *Registry) sorted() []*family {
 	if r == nil {
 		return nil
 	}
 	r.mu.Lock()
-	families := slices.SortedFunc(maps.Values(r.families), func(a, b *family) int { return cmp.Compare(a.name, b.name) })
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	return slices.SortedFunc(maps.Values(r.families), func(a, b *family) int { return cmp.Compare(a.name, b.name) })
+}
+
+// Samples returns all series, in the order of names and label values.
+func (r *Registry) Samples() []Sample {
 	var l []Sample
-	for _, f := range families {
+	for _, f := range r.sorted() {
 		sample := Sample{Name: f.name, Help: f.help, Kind: f.kind, Labels: f.labels}
 		if f.collect != nil {
 			if sample.Value = f.collect(); !math.IsNaN(sample.Value) {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"example.org/upkeep/dnsserver/name"
 	"example.org/upkeep/internal/config"
@@ -264,7 +263,7 @@ func TestForkedSource(t *testing.T) {
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
 		t.Errorf("%d lines of the log:\n%s", n, log.String())
 	}
-	if n := testutil.ToFloat64(d.m.events.WithLabelValues(EventConflict)); n != 4 {
+	if n := d.m.events.With(EventConflict).Value(); n != 4 {
 		t.Errorf("%v events counted", n)
 	}
 }

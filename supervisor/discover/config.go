@@ -4,9 +4,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"example.org/upkeep/internal/config"
+	"example.org/upkeep/internal/metric"
 )
 
 // Config is the table [discovery] of the configuration.
@@ -58,7 +57,7 @@ type Options struct {
 	Dir      string // state and evidence; "" = nothing is remembered
 	ReadOnly bool   // the state is another process's: it is read and not changed
 	Logger   *slog.Logger
-	Metrics  prometheus.Registerer
+	Metrics  *metric.Registry
 	Now      func() time.Time // for tests
 	Fallback Fallback         // used when Config.Fallback is set
 }

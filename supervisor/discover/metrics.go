@@ -1,20 +1,18 @@
 package discover
 
 import (
-	"errors"
-
-	"github.com/prometheus/client_golang/prometheus"
+	"example.org/upkeep/internal/metric"
 )
 
 // metrics are counted with or without a registry.
 type metrics struct {
-	asks    *prometheus.CounterVec
-	events  *prometheus.CounterVec
-	bogus   *prometheus.CounterVec
-	fresh   *prometheus.GaugeVec
-	silent  *prometheus.GaugeVec
-	logSize *prometheus.GaugeVec
-	rtt     prometheus.Histogram
+	asks    metric.CounterVec
+	events  metric.CounterVec
+	bogus   metric.CounterVec
+	fresh   metric.GaugeVec
+	silent  metric.GaugeVec
+	logSize metric.GaugeVec
+	rtt     metric.Histogram
 }
 
 // BogusKinds are all kinds of [BogusError].
@@ -23,53 +21,29 @@ var BogusKinds = []string{
 	WrongSigner, Algorithm, NotAuthenticated, TooMuchWork,
 }
 
-func newMetrics(reg prometheus.Registerer, sources []*source) *metrics {
+func newMetrics(reg *metric.Registry, sources []*source) *metrics {
 	m := &metrics{
-		asks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "upkeep_discovery_asks_total", Help: "Questions for a module, by what came of them."}, []string{"result"}),
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "upkeep_discovery_events_total", Help: "Events that somebody should look at, by kind."}, []string{"kind"}),
-		bogus: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "upkeep_discovery_bogus_total", Help: "Answers that failed validation, by kind."}, []string{"kind"}),
-		fresh: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "upkeep_discovery_stale_since_seconds", Help: "Unix time since when there is no fresh verified answer, 0 when there is one."}, []string{"module"}),
-		silent: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "upkeep_discovery_silent", Help: "1 when there was no fresh verified answer for longer than max_silence."}, []string{"module"}),
-		logSize: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "upkeep_discovery_log_size", Help: "Records of the log behind a source's last answer."}, []string{"zone", "source"}),
-		rtt: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "upkeep_discovery_seconds", Help: "Time of a source's answer.", Buckets: []float64{.005, .02, .1, .5, 2, 10}}),
+		asks:    reg.CounterVec("upkeep_discovery_asks_total", "Questions for a module, by what came of them.", "result"),
+		events:  reg.CounterVec("upkeep_discovery_events_total", "Events that somebody should look at, by kind.", "kind"),
+		bogus:   reg.CounterVec("upkeep_discovery_bogus_total", "Answers that failed validation, by kind.", "kind"),
+		fresh:   reg.GaugeVec("upkeep_discovery_stale_since_seconds", "Unix time since when there is no fresh verified answer, 0 when there is one.", "module"),
+		silent:  reg.GaugeVec("upkeep_discovery_silent", "1 when there was no fresh verified answer for longer than max_silence.", "module"),
+		logSize: reg.GaugeVec("upkeep_discovery_log_size", "Records of the log behind a source's last answer.", "zone", "source"),
+		rtt:     reg.Histogram("upkeep_discovery_seconds", "Time of a source's answer.", .005, .02, .1, .5, 2, 10),
 	}
 	for _, r := range []string{"ok", "not_found", "error", "fallback"} {
-		m.asks.WithLabelValues(r)
+		m.asks.With(r)
 	}
 	for _, k := range EventKinds {
-		m.events.WithLabelValues(k)
+		m.events.With(k)
 	}
 	for _, k := range BogusKinds {
-		m.bogus.WithLabelValues(k)
+		m.bogus.With(k)
 	}
 	for _, s := range sources {
-		m.logSize.WithLabelValues(s.zone, s.spec)
-	}
-	if reg != nil {
-		m.asks, m.events, m.bogus = register(reg, m.asks), register(reg, m.events), register(reg, m.bogus)
-		m.fresh, m.silent, m.logSize = register(reg, m.fresh), register(reg, m.silent), register(reg, m.logSize)
-		m.rtt = register(reg, m.rtt)
+		m.logSize.With(s.zone, s.spec)
 	}
 	return m
-}
-
-// register returns the collector that counts: after a change of the
-// configuration that is the one from before.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	var have prometheus.AlreadyRegisteredError
-	if err := reg.Register(c); errors.As(err, &have) {
-		if old, ok := have.ExistingCollector.(C); ok {
-			return old
-		}
-	}
-	return c
 }
 
 func (m *metrics) observe(a Answer, err error) {
@@ -82,9 +56,9 @@ func (m *metrics) observe(a Answer, err error) {
 	case a.Fallback:
 		result = "fallback"
 	}
-	m.asks.WithLabelValues(result).Inc()
+	m.asks.With(result).Inc()
 	for _, e := range a.Events {
-		m.events.WithLabelValues(e.Kind).Inc()
+		m.events.With(e.Kind).Inc()
 	}
 	since, silent := 0.0, 0.0
 	if !a.Fresh.StaleSince.IsZero() {
@@ -93,15 +67,15 @@ func (m *metrics) observe(a Answer, err error) {
 	if a.Fresh.Silent {
 		silent = 1
 	}
-	m.fresh.WithLabelValues(a.Module).Set(since)
-	m.silent.WithLabelValues(a.Module).Set(silent)
+	m.fresh.With(a.Module).Set(since)
+	m.silent.With(a.Module).Set(silent)
 	for _, s := range a.Sources {
 		m.rtt.Observe(s.RTT.Seconds())
 		if s.Status != nil {
-			m.logSize.WithLabelValues(s.Zone, s.Source).Set(float64(s.Status.Size))
+			m.logSize.With(s.Zone, s.Source).Set(float64(s.Status.Size))
 		}
 		if k := bogusKind(s.Err); k != "" {
-			m.bogus.WithLabelValues(k).Inc()
+			m.bogus.With(k).Inc()
 		}
 	}
 }

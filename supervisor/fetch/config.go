@@ -5,9 +5,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"example.org/upkeep/internal/config"
+	"example.org/upkeep/internal/metric"
 )
 
 // Config is the table [fetch] of the configuration.
@@ -35,5 +34,5 @@ func DefaultConfig() Config {
 type Options struct {
 	HTTP    *http.Client // nil = a client with limits, made from the configuration
 	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	Metrics *metric.Registry
 }

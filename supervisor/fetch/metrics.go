@@ -3,23 +3,16 @@ package fetch
 import (
 	"errors"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"example.org/upkeep/internal/metric"
 )
 
 // metrics count what failed verification: any increase needs a person.
-type metrics struct{ refused *prometheus.CounterVec }
+type metrics struct{ refused metric.CounterVec }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
-	m := &metrics{prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "upkeep_fetch_refused_total", Help: "Logs, records and binaries that failed verification, by kind."}, []string{"kind"})}
+func newMetrics(reg *metric.Registry) *metrics {
+	m := &metrics{reg.CounterVec("upkeep_fetch_refused_total", "Logs, records and binaries that failed verification, by kind.", "kind")}
 	for _, k := range VerifyKinds {
-		m.refused.WithLabelValues(k)
-	}
-	if reg != nil {
-		var have prometheus.AlreadyRegisteredError
-		if err := reg.Register(m.refused); errors.As(err, &have) {
-			m.refused = have.ExistingCollector.(*prometheus.CounterVec)
-		}
+		m.refused.With(k)
 	}
 	return m
 }
@@ -27,6 +20,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 func (m *metrics) result(err error) {
 	var v *VerifyError
 	if errors.As(err, &v) {
-		m.refused.WithLabelValues(v.Kind).Inc()
+		m.refused.With(v.Kind).Inc()
 	}
 }

@@ -20,11 +20,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/sumdb/dirhash"
 
 	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/tlog"
 )
 
@@ -217,7 +217,7 @@ type rig struct {
 	b       *fakeBuilder
 	handler atomic.Pointer[http.Handler]
 	f       *Fetcher
-	reg     *prometheus.Registry
+	reg     *metric.Registry
 	signer  string
 	dest    string
 }
@@ -228,7 +228,7 @@ func newRig(t testing.TB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{b: newBuilder(t, t.TempDir(), signer), reg: prometheus.NewRegistry(), signer: signer, dest: filepath.Join(t.TempDir(), "hello")}
+	r := &rig{b: newBuilder(t, t.TempDir(), signer), reg: metric.New(), signer: signer, dest: filepath.Join(t.TempDir(), "hello")}
 	r.use(r.b)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { (*r.handler.Load()).ServeHTTP(w, q) }))
 	t.Cleanup(srv.Close)
