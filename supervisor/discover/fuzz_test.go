@@ -2,6 +2,7 @@ package discover
 
 import (
 	"crypto"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,30 +86,133 @@ func fuzzSeeds(t testing.TB) [][]byte {
 
 const fuzzText = "v=v1.0.1 t=6a000000"
 
-// FuzzAnswer: whatever is received, only what the zone's key signed is believed.
+// A fuzzCrypto gives the verdicts of [dns.RRSIG.Verify] faster. A signature
+// that is not one of the seeds' cannot be good, since nobody else has the key:
+// of those only some are really checked. The others are checked once per message.
+type fuzzCrypto struct {
+	known map[string]bool // signatures, in base64
+	seen  map[string]error
+	buf   []byte
+	n     int
+}
+
+func newFuzzCrypto(t testing.TB, seeds [][]byte) *fuzzCrypto {
+	f := &fuzzCrypto{known: map[string]bool{}, seen: map[string]error{}, buf: make([]byte, dns.MaxMsgSize)}
+	for _, wire := range seeds {
+		m := new(dns.Msg)
+		if err := m.Unpack(wire); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range append(m.Answer, m.Ns...) {
+			if sig, ok := r.(*dns.RRSIG); ok {
+				f.known[sig.Signature] = true
+			}
+		}
+	}
+	return f
+}
+
+func (f *fuzzCrypto) verify(sig *dns.RRSIG, k *dns.DNSKEY, set []dns.RR) error {
+	if !f.known[sig.Signature] {
+		if f.n++; f.n%64 != 0 {
+			return dns.ErrSig
+		}
+		return sig.Verify(k, set)
+	}
+	// The same records with the same signature and key, as packed.
+	off := 0
+	for _, r := range append([]dns.RR{sig, k}, set...) {
+		n, err := dns.PackRR(r, f.buf, off, nil, false)
+		if err != nil {
+			return sig.Verify(k, set)
+		}
+		off = n
+	}
+	key := string(f.buf[:off])
+	err, ok := f.seen[key]
+	if !ok {
+		err = sig.Verify(k, set)
+		if len(f.seen) > 10000 {
+			clear(f.seen)
+		}
+		f.seen[key] = err
+	}
+	return err
+}
+
+// The faster verdicts are the same as the real ones.
+func TestFuzzCrypto(t *testing.T) {
+	seeds := fuzzSeeds(t)
+	ks, _ := fuzzKeys(t)
+	fast := newFuzzCrypto(t, seeds)
+	good, bad := 0, 0
+	for _, wire := range seeds {
+		for i := range wire {
+			m := new(dns.Msg)
+			changed := slices.Clone(wire)
+			changed[i] ^= 1
+			if m.Unpack(changed) != nil {
+				continue
+			}
+			for _, s := range group(append(m.Answer, m.Ns...)) {
+				for _, sig := range s.sigs {
+					if len(s.rrs) == 0 {
+						continue
+					}
+					want, got := sig.Verify(ks.keys[0], s.rrs) == nil, fast.verify(sig, ks.keys[0], s.rrs) == nil
+					if want != got {
+						t.Errorf("byte %d of a message: %v, the library says %v", i, got, want)
+					}
+					if want {
+						good++
+					} else {
+						bad++
+					}
+				}
+			}
+		}
+	}
+	if good == 0 || bad == 0 {
+		t.Errorf("%d good and %d bad signatures were seen", good, bad)
+	}
+}
+
+// derived is how many further messages each one that is fuzzed stands for.
+const derived = 24
+
+// FuzzAnswer: whatever is received, only what the zone's key signed is
+// believed. Each message is judged as it is, and with changes of its records.
 func FuzzAnswer(f *testing.F) {
-	for _, s := range fuzzSeeds(f) {
+	seeds := fuzzSeeds(f)
+	var stock []dns.RR
+	for _, s := range seeds {
 		f.Add(s)
+		m := new(dns.Msg)
+		if err := m.Unpack(s); err != nil {
+			f.Fatal(err)
+		}
+		stock = append(append(stock, m.Answer...), m.Ns...)
 	}
 	ks, _ := fuzzKeys(f)
+	fast := newFuzzCrypto(f, seeds)
 	qname, err := name.Module(hello, testZone)
 	if err != nil {
 		f.Fatal(err)
 	}
+	names := []string{qname, testZone, "c." + testZone, "*." + testZone, "test.", ".", "x." + qname}
 	ds := []*dns.DS{ks.keys[0].ToDS(dns.SHA256)}
-	f.Fuzz(func(t *testing.T, wire []byte) {
-		m := new(dns.Msg)
-		if m.Unpack(wire) != nil {
-			return
-		}
+	judge := func(t *testing.T, m *dns.Msg) {
 		check := func(q string) {
-			c := &checker{now: epoch}
-			txt, err := c.txt(m.Copy(), q, ks)
+			c := &checker{now: epoch, crypto: fast.verify}
+			txt, err := c.txt(m, q, ks)
 			if err == nil && txt.found && txt.txt != fuzzText && txt.txt != "wild" {
-				t.Errorf("%s: believed %q", q, txt.txt)
+				t.Errorf("%s: believed %q:\n%v", q, txt.txt, m)
 			}
 			if err == nil && q == qname && !txt.found {
-				t.Errorf("%s: believed that there is none: %+v", q, txt)
+				t.Errorf("%s: believed that there is none: %+v:\n%v", q, txt, m)
+			}
+			if err == nil && txt.until.After(epoch.Add(time.Hour)) {
+				t.Errorf("%s: believed until %v, beyond its signature:\n%v", q, txt.until, m)
 			}
 			if c.tries > maxVerify+1 {
 				t.Errorf("%d signature checks", c.tries)
@@ -116,21 +220,30 @@ func FuzzAnswer(f *testing.F) {
 		}
 		check(qname)
 		if len(m.Question) == 1 {
-			if q := dns.CanonicalName(m.Question[0].Name); dns.IsSubDomain(testZone, q) {
-				if txt := q; txt != qname && txt != "c."+testZone {
-					check(q)
-				}
+			if q := dns.CanonicalName(m.Question[0].Name); dns.IsSubDomain(testZone, q) && q != qname && q != "c."+testZone {
+				check(q)
 			}
 		}
 		// A chain that consists of this message everywhere ends at the zone or nowhere.
-		c := &checker{now: epoch}
-		end, err := c.walk(Anchors{Zone: testZone, DS: ds}, "x."+testZone, func(question) (*dns.Msg, error) { return m.Copy(), nil })
+		c := &checker{now: epoch, crypto: fast.verify}
+		end, err := c.walk(Anchors{Zone: testZone, DS: ds}, "x."+testZone, func(question) (*dns.Msg, error) { return m, nil })
 		if err == nil && end.zone != testZone {
-			t.Errorf("keys of %s", end.zone)
+			t.Errorf("keys of %s:\n%v", end.zone, m)
 		}
 		if _, err := believe(m, qname, epoch); err == nil && !m.AuthenticatedData {
 			t.Error("believed without the AD bit")
 		}
+	}
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		m := new(dns.Msg)
+		if m.Unpack(wire) != nil {
+			return
+		}
+		r := newMutator(wire, stock, names)
+		for range derived {
+			judge(t, r.change(m))
+		}
+		judge(t, m)
 	})
 }
 

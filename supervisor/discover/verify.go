@@ -33,6 +33,9 @@ type keySet struct {
 type checker struct {
 	now   time.Time
 	tries int
+	// crypto checks one signature; nil is [dns.RRSIG.Verify]. Only fuzzing,
+	// which knows all good signatures, puts a faster one here.
+	crypto func(*dns.RRSIG, *dns.DNSKEY, []dns.RR) error
 }
 
 // A rrset is the records of one name and type with their signatures.
@@ -172,7 +175,11 @@ func (c *checker) verifySig(s *rrset, sig *dns.RRSIG, ks *keySet) (verified, *Bo
 			return bad(TooMuchWork, "the answer for %s needs more than %d signature checks: it is made to cost time", s, maxVerify)
 		}
 		tried = true
-		if err := sig.Verify(k, s.rrs); err != nil {
+		check := c.crypto
+		if check == nil {
+			check = (*dns.RRSIG).Verify
+		}
+		if err := check(sig, k, s.rrs); err != nil {
 			if errors.Is(err, dns.ErrRRset) {
 				return bad(BadSignature, "the signature of %s is for another set of records", s)
 			}
