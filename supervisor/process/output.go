@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -22,17 +23,30 @@ type Output struct {
 	lines []string // ring
 	first int
 	cut   map[io.Writer]*bytes.Buffer // unfinished line of each stream
+	pipe  map[*os.File]*reading
+
+	paused bool // another program is going to read on
+}
+
+// reading is a pipe from a service, and who reads it.
+type reading struct {
+	to   io.Writer
+	done chan struct{} // closed when nobody reads it any more
 }
 
 // NewOutput returns an Output that passes on to these.
 func NewOutput(stdout, stderr io.Writer) *Output {
-	return &Output{out: stdout, err: stderr, cut: map[io.Writer]*bytes.Buffer{}}
+	return &Output{out: stdout, err: stderr, cut: map[io.Writer]*bytes.Buffer{}, pipe: map[*os.File]*reading{}}
 }
 
 // Lines returns at most n of the last lines, oldest first.
 func (o *Output) Lines(n int) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.last(n)
+}
+
+func (o *Output) last(n int) []string {
 	n = max(0, min(n, len(o.lines)))
 	lines := make([]string, 0, n)
 	for i := len(o.lines) - n; i < len(o.lines); i++ {
@@ -55,13 +69,38 @@ func (o *Output) pipes() (stdout, stderr *os.File, err error) {
 		stdout.Close()
 		return nil, nil, err
 	}
-	go o.copy(rOut, o.out)
-	go o.copy(rErr, o.err)
+	o.read(rOut, o.out)
+	o.read(rErr, o.err)
 	return stdout, stderr, nil
 }
 
-func (o *Output) copy(r *os.File, w io.Writer) {
-	defer r.Close()
+func (o *Output) read(r *os.File, w io.Writer) {
+	rd := &reading{w, make(chan struct{})}
+	o.mu.Lock()
+	o.pipe[r] = rd
+	o.mu.Unlock()
+	go func() {
+		for o.copy(r, w) {
+			o.mu.Lock()
+			paused := o.paused
+			if paused {
+				close(rd.done) // to be read on by another program
+			}
+			o.mu.Unlock()
+			if paused {
+				return
+			}
+		}
+		o.mu.Lock()
+		delete(o.pipe, r)
+		close(rd.done)
+		o.mu.Unlock()
+		r.Close()
+	}()
+}
+
+// copy reads until the end, or until it is told to pause, which it reports.
+func (o *Output) copy(r *os.File, w io.Writer) (paused bool) {
 	buf := make([]byte, 8<<10)
 	for {
 		n, err := r.Read(buf)
@@ -72,7 +111,7 @@ func (o *Output) copy(r *os.File, w io.Writer) {
 			o.keep(w, buf[:n])
 		}
 		if err != nil {
-			return
+			return errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}
 }
