@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -131,21 +130,6 @@ func (u *Upward) send(state string, files ...*os.File) {
 		u.failed = true
 		u.log.Warn("systemd can't be told", "err", err)
 	}
-}
-
-func sendFiles(state string, files []*os.File) error {
-	addr := &net.UnixAddr{Name: os.Getenv("NOTIFY_SOCKET"), Net: "unixgram"}
-	conn, err := net.DialUnix("unixgram", nil, addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	rights, err := rightsOf(files)
-	if err != nil {
-		return err
-	}
-	_, _, err = conn.WriteMsgUnix([]byte(state), rights, nil)
-	return err
 }
 
 // Inherited takes the files that systemd passed: its sockets for us and what
