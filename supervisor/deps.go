@@ -2,13 +2,13 @@ package supervisor
 
 import (
 	"context"
-	"debug/buildinfo"
 	"fmt"
 	"log/slog"
 	"strings"
 	"time"
 
 	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/buildinfo"
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/policy"
 	"example.org/upkeep/supervisor/process"

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"debug/buildinfo"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"example.org/upkeep/internal/buildinfo"
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/supervisor/discover"
 	"example.org/upkeep/supervisor/doctor"

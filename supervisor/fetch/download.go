@@ -3,7 +3,6 @@ package fetch
 import (
 	"compress/gzip"
 	"context"
-	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/buildinfo"
 	"example.org/upkeep/internal/durable"
 	"example.org/upkeep/internal/httpget"
 )
@@ -92,7 +92,7 @@ func CheckFile(file *os.File, r spec.Record) error {
 	if d.Sum() != r.Sum {
 		return &VerifyError{Kind: BadSum, Err: fmt.Errorf("the binary of %s has the sum %s, and the log's record says %s: it is not what was built, and is not installed", r.Spec, d.Sum(), r.Sum)}
 	}
-	bi, err := buildinfo.Read(file)
+	bi, err := buildinfo.Read(file, r.Size)
 	if err == nil {
 		err = spec.CheckBuildInfo(bi, r.Spec)
 	}

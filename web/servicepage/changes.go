@@ -1,7 +1,6 @@
 package servicepage
 
 import (
-	"debug/buildinfo"
 	"fmt"
 	"maps"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/mod/semver"
 
+	"example.org/upkeep/internal/buildinfo"
 	"example.org/upkeep/supervisor"
 )
 
