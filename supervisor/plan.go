@@ -164,7 +164,7 @@ const askTimeout = time.Minute
 // poll asks for new versions until ctx ends.
 func (e *Engine) poll(ctx context.Context) {
 	failures := 0
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(e.firstAsk(ctx))
 	defer timer.Stop()
 	for {
 		select {

@@ -5,8 +5,8 @@
 package schedule
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
-	"hash/fnv"
 	"time"
 )
 
@@ -57,7 +57,7 @@ func At(in Input) When {
 			start = opened
 		}
 	}
-	if spread := in.Windows.spread(start, jitter(in.Seed), in.Jitter); spread.After(t) {
+	if spread := in.Windows.spread(start, Share(in.Seed), in.Jitter); spread.After(t) {
 		if wait == "" {
 			wait = "its turn (machines are spread over " + in.Jitter.String() + ")"
 		}
@@ -66,12 +66,11 @@ func At(in Input) When {
 	return When{At: t, Wait: wait}
 }
 
-// jitter returns a number from 0 to 1 that depends on the seed only.
-func jitter(seed string) float64 {
-	h := fnv.New128a()
-	h.Write([]byte(seed))
-	sum := h.Sum(nil)
-	return float64(binary.BigEndian.Uint64(sum[8:])>>11) / (1 << 53)
+// Share returns a number from 0 to 1 that depends on the seed only, to spread
+// something over a time. Seeds that differ in one letter have nothing in common.
+func Share(seed string) float64 {
+	sum := sha256.Sum256([]byte(seed))
+	return float64(binary.BigEndian.Uint64(sum[:])>>11) / (1 << 53)
 }
 
 // Backoff returns the wait after the n-th failure in a row (n from 1): min,

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -111,7 +112,7 @@ func TestAt(t *testing.T) {
 		}
 		return w
 	}
-	share := jitter("seed")
+	share := Share("machine")
 	part := func(d time.Duration) time.Duration { return time.Duration(share * float64(d)) }
 	if share <= 0.1 || share >= 0.9 {
 		t.Fatalf("the seed's share is %v; choose a seed nearer to the middle, so that the rows below tell something", share)
@@ -130,16 +131,16 @@ func TestAt(t *testing.T) {
 		{"window", Input{Windows: win("14-15")}, now.Add(2 * time.Hour), "the next window"},
 		{"delay into a window", Input{Windows: win("11-15"), NotBefore: now.Add(time.Hour)}, now.Add(time.Hour), "its delay"},
 		{"delay past a window", Input{Windows: win("11-13"), NotBefore: now.Add(2 * time.Hour)}, now.Add(23 * time.Hour), "the next window"},
-		{"jitter", Input{Jitter: time.Hour, Seed: "seed", Spread: now}, now.Add(part(time.Hour)), "its turn"},
-		{"jitter is over", Input{Jitter: time.Hour, Seed: "seed", Spread: now.Add(-time.Hour)}, now, ""},
-		{"jitter without start", Input{Jitter: time.Hour, Seed: "seed"}, now.Add(part(time.Hour)), "its turn"},
-		{"jitter counts from the delay's end", Input{Jitter: time.Hour, Seed: "seed", Spread: now.Add(-5 * time.Hour), NotBefore: now.Add(time.Hour)},
+		{"jitter", Input{Jitter: time.Hour, Seed: "machine", Spread: now}, now.Add(part(time.Hour)), "its turn"},
+		{"jitter is over", Input{Jitter: time.Hour, Seed: "machine", Spread: now.Add(-time.Hour)}, now, ""},
+		{"jitter without start", Input{Jitter: time.Hour, Seed: "machine"}, now.Add(part(time.Hour)), "its turn"},
+		{"jitter counts from the delay's end", Input{Jitter: time.Hour, Seed: "machine", Spread: now.Add(-5 * time.Hour), NotBefore: now.Add(time.Hour)},
 			now.Add(time.Hour + part(time.Hour)), "its delay"},
-		{"jitter is squeezed into the window", Input{Windows: win("14-14:10"), Jitter: time.Hour, Seed: "seed", Spread: now},
+		{"jitter is squeezed into the window", Input{Windows: win("14-14:10"), Jitter: time.Hour, Seed: "machine", Spread: now},
 			now.Add(2*time.Hour + part(10*time.Minute)), "the next window"},
-		{"jitter inside the window counts from its opening", Input{Windows: win("11:50-15"), Jitter: time.Hour, Seed: "seed", Spread: now.Add(-48 * time.Hour)},
+		{"jitter inside the window counts from its opening", Input{Windows: win("11:50-15"), Jitter: time.Hour, Seed: "machine", Spread: now.Add(-48 * time.Hour)},
 			now.Add(-10*time.Minute + part(time.Hour)), "its turn"},
-		{"long in the window", Input{Windows: win("10-15"), Jitter: time.Hour, Seed: "seed", Spread: now.Add(-48 * time.Hour)}, now, ""},
+		{"long in the window", Input{Windows: win("10-15"), Jitter: time.Hour, Seed: "machine", Spread: now.Add(-48 * time.Hour)}, now, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.in.Now = now
@@ -172,6 +173,23 @@ func TestBackoff(t *testing.T) {
 	} {
 		if got := Backoff(tc.n, tc.min, tc.max); got != tc.want {
 			t.Errorf("Backoff(%d, %v, %v) = %v; want %v", tc.n, tc.min, tc.max, got, tc.want)
+		}
+	}
+}
+
+// Seeds that differ at their end only are spread as well as any others.
+func TestShare(t *testing.T) {
+	var quarters [4]int
+	for i := range 100 {
+		s := Share("example.org/m" + strconv.Itoa(i))
+		if s < 0 || s >= 1 {
+			t.Fatalf("%v", s)
+		}
+		quarters[int(s*4)]++
+	}
+	for i, n := range quarters {
+		if n < 10 {
+			t.Errorf("%d of 100 are in quarter %d", n, i)
 		}
 	}
 }
