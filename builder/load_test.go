@@ -71,11 +71,15 @@ func BenchmarkLogHTTP(b *testing.B) {
 		}{
 			{"latest", "/tlog/latest", 15_000},
 			{"tile", "/tlog/tile/8/0/000", 15_000},
+			{"anytile", "/tlog/tile/8/0/", 15_000},
 			{"lookup", "/tlog/lookup/", 10_000},
 		} {
 			path := kind.path
 			if size < 256 && kind.name == "tile" {
 				path += ".p/20"
+			}
+			if size < 256 && kind.name == "anytile" {
+				continue
 			}
 			b.Run(fmt.Sprintf("%s/%d", kind.name, size), func(b *testing.B) {
 				before := cpuTicks(b, cmd.Process.Pid)
@@ -133,6 +137,13 @@ func hammer(b *testing.B, addr, path string, size, n int) {
 		p := path
 		if strings.HasSuffix(p, "lookup/") {
 			p += benchSpec(rand.IntN(size)).String()
+		}
+		if strings.HasSuffix(p, "/0/") { // any full tile, most of them not in the server's memory
+			n := rand.IntN(size >> 8)
+			p += fmt.Sprintf("x%03d/%03d", n/1000, n%1000)
+			if n < 1000 {
+				p = path + fmt.Sprintf("%03d", n)
+			}
 		}
 		if _, err := io.WriteString(conn, "GET "+p+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 			b.Error(err)

@@ -51,8 +51,8 @@ func (l *Log) serveLookup(w http.ResponseWriter, r *http.Request, key string, mi
 		http.Error(w, "malformed lookup key", http.StatusBadRequest)
 		return
 	}
-	id, ok := l.Find(key)
-	if !ok && miss != nil {
+	id, e, err := l.lookup(key)
+	if errors.Is(err, ErrNotFound) && miss != nil {
 		if err := miss(r.Context(), key); err != nil {
 			status := http.StatusInternalServerError
 			var s interface{ HTTPStatus() int }
@@ -64,19 +64,18 @@ func (l *Log) serveLookup(w http.ResponseWriter, r *http.Request, key string, mi
 			http.Error(w, err.Error(), status)
 			return
 		}
-		id, ok = l.Find(key)
+		id, e, err = l.lookup(key)
 	}
-	if !ok {
+	if errors.Is(err, ErrNotFound) {
 		http.Error(w, "not found: no record for this key", http.StatusNotFound)
 		return
 	}
-	text, err := l.Record(id)
 	if err != nil {
-		l.log.Error("record can't be read", "id", id, "err", err)
+		l.log.Error("record can't be read", "key", key, "err", err)
 		http.Error(w, "record can't be read", http.StatusInternalServerError)
 		return
 	}
-	msg, err := ct.FormatRecord(id, text)
+	msg, err := ct.FormatRecord(id, e.Text)
 	if err != nil {
 		http.Error(w, "record is malformed", http.StatusInternalServerError)
 		return

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"sync"
 )
 
 // The file "records" is a row of frames: length and CRC-32C of the payload
@@ -70,38 +71,52 @@ func readFrame(r io.Reader) (e Entry, size int64, err error) {
 	return Entry{Key: string(rest[:keyLen]), Text: rest[keyLen:]}, frameHeader + int64(n), nil
 }
 
-// A recordFile is the file "records" and where each record starts in it.
+// A recordFile is the file "records" and where its records are.
 type recordFile struct {
-	f       *os.File
-	offsets []int64 // of each record
-	size    int64   // end of the last good record
+	f     *os.File
+	marks []int64 // offset of every markEvery-th record
+	count int64
+	size  int64 // end of the last good record
 }
 
-// openRecords opens the file and calls each for every good record in it. What
-// follows the last good record may be what a crash left of an append that was
-// never confirmed; once that is sure, cut removes it.
-func openRecords(name string, each func(Entry) error) (*recordFile, error) {
+// markEvery bounds how many frames are skipped to find a record by its number,
+// and the memory of a large log: half a megabyte for a million records.
+const markEvery = 16
+
+// openRecords opens the file and calls each for every good record in it, with
+// its offset. What follows the last good record may be what a crash left of an
+// append that was never confirmed; once that is sure, cut removes it.
+func openRecords(name string, each func(Entry, int64) error) (*recordFile, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	rf := &recordFile{f: f}
-	r := bufio.NewReaderSize(f, 1<<20)
+	r := bufio.NewReaderSize(f, 256<<10)
 	for {
 		e, n, err := readFrame(r)
 		if errors.Is(err, io.EOF) || errors.Is(err, errTorn) {
 			return rf, nil
 		}
 		if err == nil {
-			rf.offsets = append(rf.offsets, rf.size)
-			rf.size += n
-			err = each(e)
+			offset := rf.size
+			rf.added(n)
+			err = each(e, offset)
 		}
 		if err != nil {
 			f.Close()
 			return nil, err
 		}
 	}
+}
+
+// added takes note of a record of n bytes behind the last one.
+func (rf *recordFile) added(n int64) {
+	if rf.count%markEvery == 0 {
+		rf.marks = append(rf.marks, rf.size)
+	}
+	rf.count++
+	rf.size += n
 }
 
 // cut removes what follows the last good record.
@@ -118,18 +133,45 @@ func (rf *recordFile) append(frames []byte, starts []int64) error {
 	if err := rf.f.Sync(); err != nil {
 		return err
 	}
-	for _, s := range starts {
-		rf.offsets = append(rf.offsets, rf.size+s)
+	for i, s := range starts {
+		end := int64(len(frames))
+		if i+1 < len(starts) {
+			end = starts[i+1]
+		}
+		rf.added(end - s)
 	}
-	rf.size += int64(len(frames))
 	return nil
 }
 
-// read returns one record.
-func (rf *recordFile) read(offset int64) (Entry, error) {
-	e, _, err := readFrame(io.NewSectionReader(rf.f, offset, frameHeader+maxFrame))
+var framePool = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
+
+// read returns the record at an offset, or one that follows it by skip records.
+func (rf *recordFile) read(offset, skip int64) (Entry, error) {
+	r := framePool.Get().(*bufio.Reader)
+	defer framePool.Put(r)
+	r.Reset(io.NewSectionReader(rf.f, offset, (skip+1)*(frameHeader+maxFrame)))
+	defer r.Reset(nil)
+	e, err := readAfter(r, skip)
 	if err != nil {
-		return e, fmt.Errorf("record at offset %d of %s: %w", offset, rf.f.Name(), err)
+		return e, fmt.Errorf("record %d after offset %d of %s: %w", skip, offset, rf.f.Name(), err)
 	}
 	return e, nil
+}
+
+func readAfter(r *bufio.Reader, skip int64) (Entry, error) {
+	for range skip {
+		header, err := r.Peek(frameHeader)
+		if err != nil {
+			return Entry{}, err
+		}
+		n := binary.LittleEndian.Uint32(header)
+		if n > maxFrame {
+			return Entry{}, errTorn
+		}
+		if _, err := r.Discard(frameHeader + int(n)); err != nil {
+			return Entry{}, err
+		}
+	}
+	e, _, err := readFrame(r)
+	return e, err
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	ct "golang.org/x/mod/sumdb/tlog"
 
@@ -156,11 +157,9 @@ func (l *Log) Tile(t ct.Tile) ([]byte, error) {
 	}
 	var data []byte
 	if first+tileWidth <= count {
-		full := t
-		full.W = tileWidth
 		var err error
-		if data, err = os.ReadFile(filepath.Join(l.dir, filepath.FromSlash(full.Path()))); err != nil {
-			return nil, fmt.Errorf("reading a tile: %w", err)
+		if data, err = l.fullTile(t); err != nil {
+			return nil, err
 		}
 	} else if t.L == dataLevel {
 		data = served.data
@@ -172,6 +171,52 @@ func (l *Log) Tile(t ct.Tile) ([]byte, error) {
 		return nil, fmt.Errorf("tile %s is damaged on disk: %w", t.Path(), err)
 	}
 	return data[:end], nil
+}
+
+// fullTile returns the full tile that t is a part of.
+func (l *Log) fullTile(t ct.Tile) ([]byte, error) {
+	t.W = tileWidth
+	if data := l.hot.get(t); data != nil {
+		return data, nil
+	}
+	data, err := os.ReadFile(filepath.Join(l.dir, filepath.FromSlash(t.Path())))
+	if err != nil {
+		return nil, fmt.Errorf("reading a tile: %w", err)
+	}
+	if t.L != dataLevel {
+		l.hot.put(t, data)
+	}
+	return data, nil
+}
+
+// hotTiles keeps full hash tiles that were asked for: all clients read those of
+// the upper levels. They never change.
+type hotTiles struct {
+	mu    sync.RWMutex
+	tiles map[ct.Tile][]byte
+}
+
+const maxHotTiles = 128 // of 8 KiB
+
+func (h *hotTiles) get(t ct.Tile) []byte {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.tiles[t]
+}
+
+func (h *hotTiles) put(t ct.Tile, data []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tiles == nil {
+		h.tiles = map[ct.Tile][]byte{}
+	}
+	for k := range h.tiles {
+		if len(h.tiles) < maxHotTiles {
+			break
+		}
+		delete(h.tiles, k) // map order is random enough
+	}
+	h.tiles[t] = data
 }
 
 // prefixLen returns how many bytes the first t.W hashes or records of a tile take.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -103,6 +104,7 @@ func serve(ctx context.Context, c Config) (err error) {
 	if missing := sb.Missing(); len(missing) > 0 {
 		logger.Warn("builds are not fully confined", "missing", strings.Join(missing, ", "))
 	}
+	debug.FreeOSMemory() // reading a large log leaves some behind
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	runCtx, stop := context.WithCancel(ctx)
