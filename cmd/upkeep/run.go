@@ -17,6 +17,7 @@ import (
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/supervisor/process"
+	"example.org/upkeep/supervisor/sources"
 )
 
 func runCommand() *cli.Command {
@@ -56,7 +57,7 @@ func run(ctx context.Context, file, level string, args []string) error {
 	registry := metric.New()
 	registry.Process()
 	deps := supervisor.Deps{
-		Output: process.NewOutput(os.Stdout, os.Stderr), Log: log, Metrics: registry, Kinds: verificationKinds(),
+		Output: process.NewOutput(os.Stdout, os.Stderr), Log: log, Metrics: registry, Kinds: sources.Kinds(),
 		Rest: rest, Self: self(file), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()),
 	}
 	runner := process.NewOS(cfg.State, log)

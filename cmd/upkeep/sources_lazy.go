@@ -13,6 +13,7 @@ import (
 	"example.org/upkeep/supervisor/discover"
 	"example.org/upkeep/supervisor/fetch"
 	"example.org/upkeep/supervisor/policy"
+	"example.org/upkeep/supervisor/sources"
 )
 
 // lazySources makes discovery and fetching when they are first needed, so that
@@ -23,13 +24,13 @@ type lazySources struct {
 	metrics *metric.Registry
 
 	mu   sync.Mutex
-	v    *versions
-	b    *binaries
+	v    *sources.Versions
+	b    *sources.Binaries
 	dErr error
 	fErr error
 }
 
-func (l *lazySources) get() (*versions, *binaries, error, error) {
+func (l *lazySources) get() (*sources.Versions, *sources.Binaries, error, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// What went wrong, such as a file that was missing, may be right by now.
@@ -37,21 +38,21 @@ func (l *lazySources) get() (*versions, *binaries, error, error) {
 		v, b, dErr, fErr := l.open(l.cfg)
 		if l.v == nil || (dErr == nil) != (l.dErr == nil) || (fErr == nil) != (l.fErr == nil) {
 			l.v, l.b, l.dErr, l.fErr = v, b, dErr, fErr
-		} else if v.d != nil {
-			v.d.Close() // nothing is better: what is known of the zone's keys stays
+		} else if v.Discover != nil {
+			v.Discover.Close() // nothing is better: what is known of the zone's keys stays
 		}
 	}
 	return l.v, l.b, l.dErr, l.fErr
 }
 
-func (l *lazySources) open(cfg Config) (*versions, *binaries, error, error) {
+func (l *lazySources) open(cfg Config) (*sources.Versions, *sources.Binaries, error, error) {
 	f, fErr := fetch.New(cfg.Fetch, fetch.Options{Logger: l.log, Metrics: l.metrics})
 	opt := discover.Options{Dir: filepath.Join(cfg.State, "discovery"), Logger: l.log, Metrics: l.metrics}
 	if f != nil {
 		opt.Fallback = f
 	}
 	d, dErr := discover.New(cfg.Discovery, opt)
-	return &versions{d: d, f: f}, &binaries{f}, dErr, fErr
+	return &sources.Versions{Discover: d, Fetch: f}, &sources.Binaries{Fetch: f}, dErr, fErr
 }
 
 // reload takes a new configuration, unless it is wrong, and reads the files

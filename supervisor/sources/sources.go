@@ -1,4 +1,9 @@
-package main
+// Package sources joins discovery and fetching to the engine: it says in the
+// engine's words what discover and fetch found out and verified.
+//
+// It trusts what these two return without an error, and nothing else; it keeps
+// no files.
+package sources
 
 import (
 	"context"
@@ -16,18 +21,23 @@ import (
 	"example.org/upkeep/supervisor/policy"
 )
 
-// versions is discovery as the engine sees it.
-type versions struct {
-	d     *discover.Discoverer
-	f     *fetch.Fetcher
-	facts factCache
+// Versions is discovery as the engine sees it.
+type Versions struct {
+	Discover *discover.Discoverer
+	Fetch    *fetch.Fetcher // nil: what authors say of their versions is not known
+	facts    factCache
 }
+
+var (
+	_ supervisor.Versions = (*Versions)(nil)
+	_ supervisor.Binaries = (*Binaries)(nil)
+)
 
 // dnsKind begins the kinds of verification errors that discovery finds.
 const dnsKind = "dns_"
 
-// verificationKinds are all kinds of verification errors, for metric labels.
-func verificationKinds() []string {
+// Kinds are all kinds of verification errors, for metric labels.
+func Kinds() []string {
 	kinds := append([]string(nil), fetch.VerifyKinds...)
 	for _, k := range discover.BogusKinds {
 		kinds = append(kinds, dnsKind+k)
@@ -46,8 +56,8 @@ var securityEvents = map[string]bool{
 	discover.EventSilence: true, discover.EventNotFound: true,
 }
 
-func (v *versions) Ask(ctx context.Context, module string) (supervisor.Known, error) {
-	a, err := v.d.Ask(ctx, module)
+func (v *Versions) Ask(ctx context.Context, module string) (supervisor.Known, error) {
+	a, err := v.Discover.Ask(ctx, module)
 	k := supervisor.Known{Source: a.Source, Proof: a.Proof, Releases: releases(a.Versions), StaleSince: a.Fresh.StaleSince, Silent: a.Fresh.Silent}
 	for _, t := range a.Toolchain {
 		k.GoReleases = append(k.GoReleases, policy.GoRelease{Version: t.Version, Kind: t.Kind, Discovered: t.Time})
@@ -56,8 +66,8 @@ func (v *versions) Ask(ctx context.Context, module string) (supervisor.Known, er
 		k.LogSize = a.Status.Size
 	}
 	for _, e := range a.Events {
-		if e.Kind == discover.EventBogus || e.Kind == discover.EventUnreachable {
-			continue // said below, or by the error
+		if e.Kind == discover.EventBogus {
+			continue // said below
 		}
 		k.Events = append(k.Events, supervisor.Event{Kind: dnsKind + e.Kind, Security: securityEvents[e.Kind], Text: e.Text})
 	}
@@ -75,7 +85,7 @@ func (v *versions) Ask(ctx context.Context, module string) (supervisor.Known, er
 	if inErr != nil {
 		err = &supervisor.VerificationError{Kind: dnsKind + inErr.Kind, Err: err}
 	}
-	if ev := v.facts.apply(ctx, v.f, module, k.Releases); ev != nil {
+	if ev := v.facts.apply(ctx, v.Fetch, module, k.Releases); ev != nil {
 		k.Events = append(k.Events, *ev)
 	}
 	return k, err
@@ -95,11 +105,11 @@ const maxListed = 4
 
 // List returns the newest releases of a minor line that the module proxy
 // lists, each verified in the checksum database.
-func (v *versions) List(ctx context.Context, module, line string) ([]policy.Release, error) {
-	if v.f == nil || v.f.Proxy() == nil {
+func (v *Versions) List(ctx context.Context, module, line string) ([]policy.Release, error) {
+	if v.Fetch == nil || v.Fetch.Proxy() == nil {
 		return nil, errors.New("no module proxy is configured (fetch.proxy)")
 	}
-	all, err := v.f.Proxy().List(ctx, module)
+	all, err := v.Fetch.Proxy().List(ctx, module)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +118,7 @@ func (v *versions) List(ctx context.Context, module, line string) ([]policy.Rele
 	slices.Reverse(all)
 	var list []policy.Release
 	for _, ver := range all[:min(len(all), maxListed)] {
-		if err := v.f.VerifyVersion(ctx, module, ver); err != nil {
+		if err := v.Fetch.VerifyVersion(ctx, module, ver); err != nil {
 			return nil, verification(err)
 		}
 		list = append(list, policy.Release{Version: ver})
@@ -117,16 +127,16 @@ func (v *versions) List(ctx context.Context, module, line string) ([]policy.Rele
 	return list, nil
 }
 
-// binaries is fetching as the engine sees it.
-type binaries struct{ f *fetch.Fetcher }
+// Binaries is fetching as the engine sees it.
+type Binaries struct{ Fetch *fetch.Fetcher }
 
-func (b *binaries) Lookup(ctx context.Context, s spec.Spec, progress func(supervisor.Progress)) (supervisor.Binary, error) {
+func (b *Binaries) Lookup(ctx context.Context, s spec.Spec, progress func(supervisor.Progress)) (supervisor.Binary, error) {
 	// First whether this is a version that everybody sees, then the build.
-	if err := b.f.VerifyVersion(ctx, s.Module, s.Version); err != nil {
+	if err := b.Fetch.VerifyVersion(ctx, s.Module, s.Version); err != nil {
 		return supervisor.Binary{}, verification(err)
 	}
-	progress(supervisor.Progress{Step: "looking up", Detail: "asking " + b.f.Builder()})
-	p, err := b.f.Lookup(ctx, s, func(p fetch.Progress) {
+	progress(supervisor.Progress{Step: "looking up", Detail: "asking " + b.Fetch.Builder()})
+	p, err := b.Fetch.Lookup(ctx, s, func(p fetch.Progress) {
 		out := supervisor.Progress{Step: p.State, Detail: p.Text}
 		if p.State == "queued" {
 			out.Detail = fmt.Sprintf("position %d in the builder's queue", p.Position)
@@ -136,16 +146,16 @@ func (b *binaries) Lookup(ctx context.Context, s spec.Spec, progress func(superv
 	if err != nil {
 		return supervisor.Binary{}, verification(err)
 	}
-	return supervisor.Binary{Spec: s, Size: p.Record.Size, Sum: p.Record.Sum, Builder: b.f.Builder(), LogIndex: p.Index, LogSize: p.Head.Size, Proof: p}, nil
+	return supervisor.Binary{Spec: s, Size: p.Record.Size, Sum: p.Record.Sum, Builder: b.Fetch.Builder(), LogIndex: p.Index, LogSize: p.Head.Size, Proof: p}, nil
 }
 
-func (b *binaries) Download(ctx context.Context, bin supervisor.Binary, file string, progress func(supervisor.Progress)) error {
+func (b *Binaries) Download(ctx context.Context, bin supervisor.Binary, file string, progress func(supervisor.Progress)) error {
 	p, ok := bin.Proof.(fetch.Proof)
 	if !ok {
 		return errors.New("downloading: the record has no proof")
 	}
 	last := -1
-	err := b.f.Download(ctx, p, file, func(done, total int64) {
+	err := b.Fetch.Download(ctx, p, file, func(done, total int64) {
 		if percent := int(done * 100 / max(total, 1)); percent != last {
 			last = percent
 			progress(supervisor.Progress{Step: "downloading", Percent: percent, Detail: fmt.Sprintf("%d %% of %.1f MB", percent, float64(total)/1e6)})
