@@ -2,9 +2,13 @@
 // can reproduce.
 package main
 
-import "example.org/upkeep/internal/cli"
+import (
+	"example.org/upkeep/internal/cli"
+	"example.org/upkeep/supervisor/process"
+)
 
 func main() {
+	process.Shim() // does not return when this process is to become the service
 	p := &cli.Program{
 		Name:  "upkeep",
 		Short: "Upkeep runs a Go service and keeps it up to date.",

@@ -10,6 +10,11 @@
 // Files: in the state folder, `process` names the running process by id, start
 // time and boot, and the mark that is in its environment; `exec` holds a symlink
 // by which an open file is executed (Linux).
+//
+// A service whose listening sockets are to be handed over is started through
+// this program itself ([Shim]), which has the kernel tell of the service's bind
+// calls. What can't be set up for that is told to the [Handover], and the
+// service starts without.
 package process
 
 import (
@@ -32,6 +37,13 @@ type Spec struct {
 	Stop   syscall.Signal
 	Grace  time.Duration
 	Output *Output // nil = the supervisor's own stdout and stderr
+
+	// What follows is done by this program itself between fork and exec
+	// ([Shim]), on Linux.
+	Rlimits   []Rlimit
+	ListenFDs []ListenFD
+	Handover  Handover // nil = none
+	TellBinds bool     // to the handover
 }
 
 // A Cred is who the service runs as.

@@ -167,11 +167,9 @@ func (r *OS) reapNow() {
 
 // executable returns a name that leads to the open file, whatever happens to
 // its name in the meantime: a symlink to the descriptor, which the child has
-// too until its exec. The symlink's own name becomes the process's short name.
-func (r *OS) executable(s Spec) string {
-	if s.Open == nil {
-		return s.File
-	}
+// too until its exec, there perhaps as another number. The symlink's own name
+// becomes the process's short name.
+func (r *OS) executable(s Spec, fd uintptr) string {
 	dir := filepath.Join(r.dir, "exec")
 	mode := os.FileMode(0o700)
 	if s.Cred != nil {
@@ -186,7 +184,7 @@ func (r *OS) executable(s Spec) string {
 	}
 	link := filepath.Join(dir, filepath.Base(s.Name))
 	_ = os.Remove(link) // from the start before
-	if os.Symlink(fmt.Sprintf("/proc/self/fd/%d", s.Open.Fd()), link) != nil {
+	if os.Symlink(fmt.Sprintf("/proc/self/fd/%d", fd), link) != nil {
 		return s.File
 	}
 	return link

@@ -33,6 +33,6 @@ func (r *OS) reapNow() {}
 
 var errUnknown = errors.New("not known on this system")
 
-func (r *OS) executable(s Spec) string { return s.File }
+func (r *OS) executable(s Spec, _ uintptr) string { return s.File }
 
 func executes(int, *os.File) bool { return true }

@@ -36,6 +36,6 @@ func (r *OS) reapNow() {}
 
 func startTime(int) (uint64, error) { return 0, errors.New("not known on this system") }
 
-func (r *OS) executable(s Spec) string { return s.File }
+func (r *OS) executable(s Spec, _ uintptr) string { return s.File }
 
 func executes(int, *os.File) bool { return true }

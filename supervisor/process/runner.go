@@ -78,13 +78,13 @@ func (r *OS) Start(s Spec) (Process, error) {
 	}
 	p := &osProcess{runner: r, spec: s, done: make(chan struct{})}
 	argv := append([]string{s.Name}, s.Args...)
-	file := r.executable(s)
+	spec := s
 	for try := 0; ; try++ {
 		p.started = time.Now()
-		p.proc, err = os.StartProcess(file, argv, attr)
-		if file != s.File && (errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)) {
+		p.proc, err = r.launch(spec, argv, attr)
+		if spec.Open != nil && (errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)) {
 			// The service's user can't enter the state folder, or there is no /proc.
-			file = s.File
+			spec.Open = nil
 			continue
 		}
 		// A file that was just written can still be held open for writing by a
@@ -167,12 +167,22 @@ func (p *osProcess) wait() {
 		}
 		p.exit.Rusage = &Rusage{User: st.UserTime(), System: st.SystemTime(), MaxRSS: maxRSS(st)}
 	}
+	if h := p.spec.Handover; h != nil {
+		h.Ended(p.pid, p.exit)
+	}
 	close(p.done)
 	p.runner.forget(p.pid)
 }
 
 // Stop ends the process and everything that it started.
 func (p *osProcess) Stop(ctx context.Context) (killed bool, err error) {
+	if h := p.spec.Handover; h != nil {
+		select {
+		case <-p.done:
+		default:
+			h.Stopping(p.pid)
+		}
+	}
 	_ = p.Signal(p.spec.Stop) // it may just have ended
 	timer := time.NewTimer(p.spec.Grace)
 	defer timer.Stop()

@@ -1,0 +1,107 @@
+//go:build linux
+
+package retain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.org/upkeep/supervisor/process"
+)
+
+// envService makes this test binary a service: words that say what it does, for
+// example "start=1s tcp=127.0.0.1:8080 udp=127.0.0.1:8080".
+const envService = "UPKEEP_RETAIN_TEST_SERVICE"
+
+func TestMain(m *testing.M) {
+	process.Shim()
+	if s := os.Getenv(envService); s != "" {
+		os.Exit(service(s))
+	}
+	os.Exit(m.Run())
+}
+
+// service knows nothing of being handed over.
+func service(words string) int {
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if d, err := time.ParseDuration(r.FormValue("take")); err == nil {
+			time.Sleep(d)
+		}
+		fmt.Fprintf(w, "%d", os.Getpid())
+	})
+	srv := &http.Server{Handler: mux}
+	for word := range strings.FieldsSeq(words) {
+		key, value, _ := strings.Cut(word, "=")
+		var err error
+		switch key {
+		case "start":
+			var d time.Duration
+			d, err = time.ParseDuration(value)
+			time.Sleep(d)
+		case "tcp", "reopen":
+			var l net.Listener
+			if l, err = net.Listen("tcp", value); err == nil {
+				if key == "reopen" {
+					l.Close()
+					if l, err = net.Listen("tcp", value); err != nil {
+						break
+					}
+				}
+				go srv.Serve(l)
+			}
+		case "udp":
+			var c net.PacketConn
+			if c, err = net.ListenPacket("udp", value); err == nil {
+				go echo(c)
+			}
+		case "lifeline": // ends with the tests
+			go func() {
+				for syscall.Kill(mustAtoi(value), 0) == nil {
+					time.Sleep(time.Second)
+				}
+				os.Exit(5)
+			}()
+		case "exit":
+			return mustAtoi(value)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 4
+		}
+	}
+	<-term
+	if err := srv.Shutdown(context.Background()); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return 6
+	}
+	return 0
+}
+
+func echo(c net.PacketConn) {
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		_, _ = c.WriteTo(buf[:n], from)
+	}
+}
+
+func mustAtoi(s string) (n int) {
+	if _, err := fmt.Sscan(s, &n); err != nil {
+		panic(err)
+	}
+	return n
+}
