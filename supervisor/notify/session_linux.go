@@ -248,26 +248,18 @@ func control(oob []byte) (sender int, files []*os.File, err error) {
 	return sender, files, err
 }
 
-// Saved is a session for the supervisor's next program, beside its socket.
-type Saved struct {
+// saved is a session for the supervisor's next program, beside its socket.
+type saved struct {
 	Name     string        `json:"name"`
 	Watchdog time.Duration `json:"watchdog,omitempty"` // as configured, which is in the service's environment
 	State    State         `json:"state"`
 }
 
-// Save returns what the supervisor's next program needs. The file is a
-// duplicate, close-on-exec; the session here goes on.
-func (s *Session) Save() (Saved, *os.File, error) {
-	f, err := s.conn.File()
-	if err != nil {
-		return Saved{}, nil, fmt.Errorf("keeping the service's notify socket: %w", err)
-	}
-	return Saved{s.name, s.opt.Watchdog, s.State()}, f, nil
+func (s *Session) save() (saved, error) {
+	return saved{s.name, s.opt.Watchdog, s.State()}, nil
 }
 
-// Resume goes on with a session that was saved. The watchdog begins anew,
-// since nobody listened meanwhile. It closes the file.
-func Resume(saved Saved, f *os.File, opt Options) (*Session, error) {
+func resume(saved saved, f *os.File, opt Options) (*Session, error) {
 	c, err := net.FilePacketConn(f)
 	f.Close()
 	if err != nil {

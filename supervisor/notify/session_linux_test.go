@@ -16,6 +16,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
+
+	"example.org/upkeep/supervisor/handoff"
 )
 
 // sayEnv makes this test program send its value and end.
@@ -294,15 +296,35 @@ func TestResume(t *testing.T) {
 	s.Attach()
 	say(t, "READY=1\nSTATUS=one")
 	within(t, s.Ready(), "READY")
-	saved, f, err := s.Save()
+	st := new(Store)
+	null, err := os.Open(os.DevNull)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.add("null", null, false); err != nil {
+		t.Fatal(err)
+	}
+	b := handoff.New()
+	defer b.Close()
+	if err := errors.Join(s.Handoff(b), st.Handoff(b)); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
 	say(t, "STATUS=while nobody listens")
-	s, err = Resume(saved, f, Options{Belongs: func(int) bool { return true }})
+	st = new(Store)
+	if err := st.Attach(b); err != nil {
+		t.Fatal(err)
+	}
+	if list := st.Files(); len(list) != 1 || list[0].Name != "null" {
+		t.Errorf("kept: %v", list)
+	}
+	opt := Options{Belongs: func(int) bool { return true }}
+	s, err = Attach(b, opt)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if none, err := Attach(b, opt); none != nil || err != nil {
+		t.Errorf("a session twice: %v, %v", none, err)
 	}
 	defer s.Close()
 	within(t, s.Ready(), "what was said before")
