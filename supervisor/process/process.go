@@ -37,6 +37,10 @@ type Spec struct {
 	Stop   syscall.Signal
 	Grace  time.Duration
 	Output *Output // nil = the supervisor's own stdout and stderr
+	Cgroup string  // folder of the control group to run in (Linux); "" = the supervisor's own
+	// Patience is until when the service has asked for time to end, at most ten
+	// grace periods; nil = it doesn't.
+	Patience func() time.Time
 
 	// What follows is done by this program itself between fork and exec
 	// ([Shim]), on Linux.
