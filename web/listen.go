@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -9,15 +10,20 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"example.org/upkeep/web/acme"
 )
 
 // Listen says where pages are served.
 type Listen struct {
-	Addr  string // host:port
-	Cert  string // PEM file with the certificate and its chain; empty = no TLS
-	Key   string // PEM file of its key
-	Plain bool   // it may be reached from elsewhere without TLS, since a proxy in front ends that
-	Login bool   // people have to log in
+	Addr  string      // host:port
+	Cert  string      // PEM file with the certificate and its chain; empty = no TLS
+	Key   string      // PEM file of its key
+	ACME  acme.Config // instead of files: where the certificate is got; no Directory = no ACME
+	Plain bool        // it may be reached from elsewhere without TLS, since a proxy in front ends that
+	Login bool        // people have to log in
+
+	Listener net.Listener // listens on Addr already; nil = not yet
 }
 
 // Check refuses what would leave the pages open to others: from anywhere but
@@ -31,14 +37,17 @@ func (l Listen) Check() error {
 	if (l.Cert == "") != (l.Key == "") {
 		return errors.New("certificate and key need each other; one of them is missing")
 	}
+	if l.Cert != "" && l.ACME.Directory != "" {
+		return errors.New("a certificate in files and one by ACME exclude each other; set one of them")
+	}
 	if isLoopback(host) {
 		return nil
 	}
 	if !l.Login {
 		return fmt.Errorf("the address %s can be reached from other machines, and nobody has to log in; set a password with \"upkeep passwd\", or listen on 127.0.0.1", l.Addr)
 	}
-	if l.Cert == "" && !l.Plain {
-		return fmt.Errorf("the address %s can be reached from other machines without TLS: passwords could be read on the way; set a certificate and its key, or plain = true when a proxy in front has one", l.Addr)
+	if !l.TLS() && !l.Plain {
+		return fmt.Errorf("the address %s can be reached from other machines without TLS: passwords could be read on the way; set a certificate and its key, or ACME, or plain = true when a proxy in front has one", l.Addr)
 	}
 	return nil
 }
@@ -52,33 +61,56 @@ func isLoopback(host string) bool {
 	return err == nil && a.Unmap().WithZone("").IsLoopback()
 }
 
-// Open checks and listens. The certificate is read again when its file changes.
-func (l Listen) Open() (net.Listener, error) {
+// TLS says whether the pages are served by TLS.
+func (l Listen) TLS() bool { return l.Cert != "" || l.ACME.Directory != "" }
+
+// Scheme is that of the pages' addresses.
+func (l Listen) Scheme() string {
+	if l.TLS() {
+		return "https"
+	}
+	return "http"
+}
+
+// OpenPublic is [Listen.Open] for pages that are for everybody and change
+// nothing that needs an account.
+func (l Listen) OpenPublic(ctx context.Context) (net.Listener, error) {
+	l.Login, l.Plain = true, true
+	return l.Open(ctx)
+}
+
+// Open checks and listens. A certificate in files is read again when they
+// change; one by ACME is renewed until ctx ends.
+func (l Listen) Open(ctx context.Context) (net.Listener, error) {
 	if err := l.Check(); err != nil {
 		return nil, err
 	}
-	var conf *tls.Config
-	if l.Cert != "" {
-		pair := &keyPair{cert: l.Cert, key: l.Key}
-		if _, err := pair.get(time.Now()); err != nil {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	var issued *acme.Manager
+	var err error
+	switch {
+	case l.ACME.Directory != "":
+		if issued, err = acme.New(l.ACME); err != nil {
 			return nil, err
 		}
-		conf = &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			NextProtos: []string{"h2", "http/1.1"},
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-				return pair.get(time.Now())
-			},
+		conf.NextProtos = append(conf.NextProtos, acme.Proto)
+		conf.GetCertificate = issued.GetCertificate
+	case l.Cert != "":
+		if conf.GetCertificate, err = Certificate(l.Cert, l.Key); err != nil {
+			return nil, err
 		}
 	}
-	ln, err := net.Listen("tcp", l.Addr)
-	if err != nil {
-		return nil, err
+	ln := l.Listener
+	if ln == nil {
+		ln, err = net.Listen("tcp", l.Addr)
 	}
-	if conf != nil {
-		ln = tls.NewListener(ln, conf)
+	if err != nil || conf.GetCertificate == nil {
+		return ln, err
 	}
-	return ln, nil
+	if issued != nil {
+		go issued.Run(ctx)
+	}
+	return tls.NewListener(ln, conf), nil
 }
 
 // A keyPair is a certificate in files that somebody else renews.

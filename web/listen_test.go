@@ -72,11 +72,11 @@ func writePair(t *testing.T, cert, key string, serial int64) {
 func TestListenTLS(t *testing.T) {
 	dir := t.TempDir()
 	l := Listen{Addr: "127.0.0.1:0", Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	if _, err := l.Open(); err == nil || !strings.Contains(err.Error(), "cert.pem") {
+	if _, err := l.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "cert.pem") {
 		t.Fatalf("without files: %v", err)
 	}
 	writePair(t, l.Cert, l.Key, 1)
-	ln, err := l.Open()
+	ln, err := l.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

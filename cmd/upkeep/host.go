@@ -88,7 +88,7 @@ func hostServices(files []string) ([]servicepage.Service, error) {
 }
 
 func serveHost(ctx context.Context, listen web.Listen, h http.Handler, log *slog.Logger) error {
-	l, err := listen.Open()
+	l, err := listen.Open(ctx)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string,
 	if err != nil {
 		return err
 	}
-	l, err := listen.Open()
+	l, err := listen.Open(ctx)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return cli.Hint(fmt.Errorf("another program listens on %s: %w", listen.Addr, err), "Choose another address with the key web.listen.")
 	}
