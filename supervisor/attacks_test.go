@@ -20,7 +20,6 @@ import (
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/discover"
 	"example.org/upkeep/supervisor/discover/zonetest"
-	"example.org/upkeep/supervisor/policy"
 )
 
 // evilVersion is what the attacker wants to be installed. It would be within
@@ -52,7 +51,7 @@ type field struct {
 	qname string
 	evil  *zonetest.Tree // zones with other keys that say evilVersion
 	cfg   *discover.Config
-	now   time.Time
+	*victim
 
 	old map[dns.Question]*dns.Msg // honest answers from before
 }
@@ -155,40 +154,46 @@ func (f *field) record(tr *zonetest.Tree) {
 	}
 }
 
+// advance lets time go by.
+func (f *field) advance(d time.Duration) { f.setClock(f.now().Add(d)) }
+
 // TestAttacks puts somebody on the way to the name servers, and then makes the
-// zone's own key sign what is wrong. Whatever happens, no other version than
-// the true one is ever scheduled, every attack leaves its event and its metric
-// within one poll, and an honest second source keeps updates going.
+// zone's own key sign what is wrong, while the real engine runs a service and
+// asks. Whatever happens, no other version than the true one is ever scheduled,
+// every attack leaves its event and its metric within one poll, and an honest
+// second source keeps updates going.
 func TestAttacks(t *testing.T) {
 	if len(attacks) < 40 {
 		t.Errorf("%d attacks", len(attacks))
 	}
+	at := hostileNetwork(t)
 	// Most of the time is spent waiting for answers that do not come: more run
 	// side by side than there are processors.
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	places := make(chan struct{}, 8)
+	places := make(chan struct{}, 16)
 	for _, a := range attacks {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
 			t.Run(a.name, func(t *testing.T) {
 				if a.agree == 0 {
-					t.Run("alone", func(t *testing.T) { a.run(t, false) })
+					t.Run("alone", func(t *testing.T) { a.run(t, at, false) })
 				}
-				t.Run("beside an honest source", func(t *testing.T) { a.run(t, true) })
+				t.Run("beside an honest source", func(t *testing.T) { a.run(t, at, true) })
 			})
 		})
 	}
 }
 
-func (a attack) run(t *testing.T, second bool) {
+func (a attack) run(t *testing.T, at zonetest.Place, second bool) {
 	tree := zonetest.New(t, zonetest.Fast)
 	qname, err := name.Module(zonetest.Module, zonetest.ZoneName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &field{tree: tree, path: tree.NewPath(t), qname: qname, evil: otherKeys(t, tree), now: zonetest.Epoch}
+	reg := metric.New()
+	f := &field{tree: tree, path: tree.NewPathAt(t, at), qname: qname, evil: otherKeys(t, tree), victim: newVictim(t, reg)}
 	f.evil.Publish(t, 150, zonetest.Epoch, evilVersion)
 	tree.Publish(t, 100, zonetest.Epoch.Add(-time.Minute), "v1.0.1")
 
@@ -199,58 +204,49 @@ func (a attack) run(t *testing.T, second bool) {
 	}
 	cfg := discover.DefaultConfig()
 	f.cfg = &cfg
-	cfg.Zone, cfg.Anchor, cfg.Timeout = zonetest.ZoneName, anchor, config.Duration(3*time.Second)
-	if a.event == discover.EventUnreachable || a.event == discover.EventSilence {
-		cfg.Timeout = config.Duration(1500 * time.Millisecond) // an honest source needs its time on a busy machine
-	}
+	// An honest source needs its time on a busy machine.
+	cfg.Zone, cfg.Anchor, cfg.Timeout = zonetest.ZoneName, anchor, config.Duration(4*time.Second)
 	cfg.Sources = []string{a.source(t, f)}
 	if second {
 		cfg.Sources = append(cfg.Sources, "tcp://"+tree.Addr)
 	}
 	cfg.Agree = max(a.agree, 1)
-	reg := metric.New()
-	open := func() *discover.Discoverer {
-		d, err := discover.New(cfg, discover.Options{Dir: dir, Metrics: reg, Now: func() time.Time { return f.now }})
+	open := func() {
+		d, err := discover.New(cfg, discover.Options{Dir: dir, Metrics: reg, Now: f.victim.now})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(d.Close)
-		return d
+		f.use(d)
 	}
-	d := open()
-	if _, err := d.Ask(t.Context(), zonetest.Module); err != nil && a.transport != "tls" && a.transport != "https" && a.transport != "tls-plain" {
-		t.Fatalf("before the attack: %v", err)
+	open()
+	if s := f.start(t); s.Knowledge.Error != "" && a.transport != "tls" && a.transport != "https" && a.transport != "tls-plain" {
+		t.Fatalf("before the attack: %v", s.Knowledge.Error)
 	}
 	tree.Publish(t, 120, zonetest.Epoch, "v1.0.2")
-	before := counted(reg, a.event, a.bogus)
 	a.start(t, f)
+	before, counts := f.now(), a.samples(reg)
 	// The attack meets a client that asks for the keys again.
-	d = open()
-	ans, askErr := d.Ask(t.Context(), zonetest.Module)
+	open()
+	s := f.poll(t)
 
-	got := candidate(f.now, ans, askErr)
 	want := "v1.0.2"
 	if a.keyHolder || !second && !a.harmless {
 		want = ""
 	}
-	if got == evilVersion || got != want {
-		t.Errorf("scheduled: %q, want %q (%v)", got, want, askErr)
-	}
-	kinds := []string{}
-	for _, e := range ans.Events {
-		kinds = append(kinds, e.Kind)
-	}
+	f.judge(t, s, want)
+	kinds := kindsSince(s, before)
 	silenced := second && a.event == discover.EventSilence // the second source is heard
-	if a.event != "" && !silenced && !slices.Contains(kinds, a.event) {
-		t.Errorf("events %q without %s: %+v", kinds, a.event, ans.Events)
-	}
 	if a.event != "" && !silenced {
-		if after := counted(reg, a.event, a.bogus); after <= before {
-			t.Errorf("metric of %s %s did not rise", a.event, a.bogus)
+		if !slices.Contains(kinds, a.kindOf()) {
+			t.Errorf("events %q without %s; %+v", kinds, a.kindOf(), s.Knowledge)
+		}
+		if missing := a.rose(counts, a.samples(reg)); len(missing) > 0 {
+			t.Errorf("did not rise: %q", missing)
 		}
 	}
-	if a.harmless && (askErr != nil || len(kinds) != 0 || ans.TTL > time.Minute) {
-		t.Errorf("harmless, but: %v, events %q, TTL %v", askErr, kinds, ans.TTL)
+	if a.harmless && (s.Knowledge.Error != "" || len(kinds) != 0) {
+		t.Errorf("harmless, but: %v, events %q", s.Knowledge.Error, kinds)
 	}
 }
 
@@ -265,22 +261,6 @@ func otherKeys(t *testing.T, tree *zonetest.Tree) *zonetest.Tree {
 			return other
 		}
 	}
-}
-
-// candidate is what the policy would install of an answer.
-func candidate(now time.Time, a discover.Answer, err error) string {
-	in := policy.Input{Now: now, Running: policy.Pair{Version: "v1.0.1", GoVersion: "go1.27.4"}, Level: policy.LevelPatch, Toolchain: policy.ToolchainFollow}
-	if err == nil {
-		for _, e := range a.Versions {
-			in.Releases = append(in.Releases, policy.Release{Version: e.Version, Discovered: e.Time})
-		}
-	} else if len(a.Versions) > 0 {
-		return "versions beside an error: " + a.Versions[0].Version
-	}
-	if d := policy.Decide(in); d.Candidate != nil {
-		return d.Candidate.Version
-	}
-	return ""
 }
 
 // source is the attacked way as a configuration names it.
@@ -310,19 +290,6 @@ func (a attack) source(t *testing.T, f *field) string {
 		return "udp://" + f.path.Addr
 	}
 	return "tcp://" + f.path.Addr
-}
-
-func counted(reg *metric.Registry, event, bogus string) float64 {
-	want, kind := "upkeep_discovery_events_total", event
-	if bogus != "" {
-		want, kind = "upkeep_discovery_bogus_total", bogus
-	}
-	for _, m := range reg.Samples() {
-		if m.Name == want && m.Values[0] == kind {
-			return m.Value
-		}
-	}
-	return 0
 }
 
 func pemOf(der []byte) []byte {

@@ -159,8 +159,8 @@ var attacks = []attack{
 	}},
 	{name: "everything replayed, too old to be fresh", event: discover.EventStale, start: func(t *testing.T, f *field) {
 		f.record(f.tree) // a size that was never seen to shrink
-		f.now = f.now.Add(7 * time.Hour)
-		f.tree.Publish(t, 120, f.now, "v1.0.2")
+		f.advance(7 * time.Hour)
+		f.tree.Publish(t, 120, f.now(), "v1.0.2")
 		f.all(f.replay)
 	}},
 	{name: "the module's record replayed beside a fresh log size", event: discover.EventStale, start: func(t *testing.T, f *field) {
@@ -220,13 +220,13 @@ var attacks = []attack{
 		f.module(func(*dns.Msg) *dns.Msg { return nil })
 	}},
 	{name: "dropped for longer than max_silence", event: discover.EventSilence, start: func(t *testing.T, f *field) {
-		f.now = f.now.Add(100 * time.Hour)
+		f.advance(100 * time.Hour)
 		f.edit(func() {
 			for _, z := range f.tree.Zones {
-				z.Expiration = f.now.Add(time.Hour)
+				z.Expiration = f.now().Add(time.Hour)
 			}
 		})
-		f.tree.Publish(t, 120, f.now, "v1.0.2")
+		f.tree.Publish(t, 120, f.now(), "v1.0.2")
 		f.all(func(dns.Question, *dns.Msg) *dns.Msg { return nil })
 	}},
 	{name: "delayed beyond the time limit", event: discover.EventUnreachable, start: func(t *testing.T, f *field) {
@@ -385,7 +385,7 @@ var attacks = []attack{
 		f.tree.Publish(t, 99, zonetest.Epoch, evilVersion)
 	}},
 	{name: "a log that stopped", keyHolder: true, event: discover.EventStale, start: func(t *testing.T, f *field) {
-		f.now = f.now.Add(8 * time.Hour)
+		f.advance(8 * time.Hour)
 	}},
 	{name: "another log of the same size", keyHolder: true, event: discover.EventConflict, start: func(t *testing.T, f *field) {
 		f.tree.Publish(t, 100, zonetest.Epoch, evilVersion)

@@ -304,26 +304,37 @@ func (tr *Tree) Publish(t testing.TB, size int64, at time.Time, versions ...stri
 
 func (tr *Tree) Anchor() string { return tr.Root.Key.ToDS(dns.SHA256).String() + "\n" }
 
+// A Place is where a resolver listens: an address, and how to get there when it
+// is in another network namespace.
+type Place struct {
+	Host string
+	In   func(func() error) error
+}
+
+// Loopback is this machine.
+var Loopback = Place{"127.0.0.1", func(f func() error) error { return f() }}
+
 // Start answers as a resolver over UDP and TCP.
-func (tr *Tree) Start(t testing.TB) { tr.Addr = listen(t, tr) }
+func (tr *Tree) Start(t testing.TB) { tr.Addr = listen(t, Loopback, tr) }
 
 // listen serves on one free port for both transports.
-func listen(t testing.TB, h dns.Handler) (addr string) {
+func listen(t testing.TB, at Place, h dns.Handler) (addr string) {
 	t.Helper()
 	var pc net.PacketConn
 	var ln net.Listener
-	for range 20 {
-		var err error
-		if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
+	if err := at.In(func() (err error) {
+		for range 20 {
+			if ln, err = net.Listen("tcp", net.JoinHostPort(at.Host, "0")); err != nil {
+				return err
+			}
+			if pc, err = net.ListenPacket("udp", ln.Addr().String()); err == nil {
+				return nil
+			}
+			ln.Close()
 		}
-		if pc, err = net.ListenPacket("udp", ln.Addr().String()); err == nil {
-			break
-		}
-		ln.Close()
-	}
-	if pc == nil {
-		t.Fatal("no port is free for both UDP and TCP")
+		return fmt.Errorf("no port is free for both UDP and TCP: %w", err)
+	}); err != nil {
+		t.Fatal(err)
 	}
 	for _, srv := range []*dns.Server{{PacketConn: pc, Handler: h, UDPSize: 4096}, {Listener: ln, Handler: h}} {
 		started := make(chan struct{})
@@ -397,9 +408,12 @@ func (p *Path) SetRaw(f func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool
 }
 
 // NewPath opens another way to the tree.
-func (tr *Tree) NewPath(t testing.TB) *Path {
+func (tr *Tree) NewPath(t testing.TB) *Path { return tr.NewPathAt(t, Loopback) }
+
+// NewPathAt opens another way to the tree, which begins at a place.
+func (tr *Tree) NewPathAt(t testing.TB, at Place) *Path {
 	p := &Path{tree: tr}
-	p.Addr = listen(t, p)
+	p.Addr = listen(t, at, p)
 	return p
 }
 
