@@ -87,6 +87,7 @@ func (k *Keeper) Handoff(b *handoff.Bundle) error {
 // quiesce stops answering.
 func (k *Keeper) quiesce() {
 	k.mu.Lock()
+	k.quiet = true
 	var loops []chan struct{}
 	for _, r := range k.runs {
 		if r.notify != nil {
@@ -100,10 +101,15 @@ func (k *Keeper) quiesce() {
 	}
 }
 
-// Resume goes on after a [Keeper.Handoff] that led to nothing.
+// Resume goes on after a [Keeper.Handoff] that led to nothing; otherwise it does
+// nothing.
 func (k *Keeper) Resume() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if !k.quiet {
+		return
+	}
+	k.quiet = false
 	for _, r := range k.runs {
 		if r.notify != nil {
 			_ = r.notify.SetReadDeadline(time.Time{})

@@ -30,6 +30,7 @@ type Keeper struct {
 	early    int  // processes in a row that ended right after their start with a socket unclaimed
 	released bool // the service is to end for good
 	claim    *time.Timer
+	quiet    bool // nobody answers, between Handoff and Resume
 }
 
 // kept is a duplicate of a socket of the service. It is a bare number: the
@@ -494,6 +495,13 @@ func (k *Keeper) Release() {
 	// What systemd stores stays there: it gives it up when the unit is stopped,
 	// and back when it is restarted.
 	k.kept = nil
+}
+
+// Abandon closes what is kept: the next process is started without a keeper.
+func (k *Keeper) Abandon() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.drop(func(*kept) string { return LostUnclaimed })
 }
 
 // Status tells what is kept.

@@ -33,6 +33,7 @@ func (k *Keeper) Plain() bool                   { return true }
 func (k *Keeper) Pass() []process.ListenFD      { return nil }
 func (k *Keeper) Ready()                        {}
 func (k *Keeper) Release()                      {}
+func (k *Keeper) Abandon()                      {}
 func (k *Keeper) Status() Status                { return Status{Off: "it needs Linux"} }
 func (k *Keeper) Count() int                    { return 0 }
 func (k *Keeper) Handoff(*handoff.Bundle) error { return nil }
