@@ -95,6 +95,9 @@ type WebConfig struct {
 	Access  string   `toml:"access" comment:"File with the passwords and tokens that \"upkeep passwd\" and \"upkeep token\" write. Empty:\naccess.json in the state folder. Without a password in it nobody has to log in, and only\na loopback address may be listened on."`
 	Cert    string   `toml:"cert" comment:"PEM file with the page's TLS certificate and its chain; read again when it changes."`
 	Key     string   `toml:"key" comment:"PEM file with the certificate's key."`
+	ACME    string   `toml:"acme" comment:"Instead of cert and key: the directory of an ACME server, for example\nhttps://acme-v02.api.letsencrypt.org/directory, which issues a certificate for the names in hosts. Setting\nit agrees to that server's terms. Port 443 of these names has to lead to listen."`
+	Contact string   `toml:"acme_contact" comment:"Mail address that the ACME server may write to."`
+	Roots   string   `toml:"acme_roots" comment:"PEM file of the roots that the ACME server's own certificate comes from. Empty: the system's."`
 	Plain   bool     `toml:"plain" comment:"Allow an address that other machines reach without TLS: a proxy in front takes care of that."`
 
 	UserHeader string   `toml:"user_header" comment:"Header in which a proxy in front says who has logged in there, for example X-Remote-User."`

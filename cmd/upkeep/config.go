@@ -57,7 +57,7 @@ func (c *Config) resolve(file string) {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	files := []*string{&c.State, &c.Service.Path, &c.Process.Dir, &c.Control.Socket, &c.Web.Access, &c.Web.Cert, &c.Web.Key,
+	files := []*string{&c.State, &c.Service.Path, &c.Process.Dir, &c.Control.Socket, &c.Web.Access, &c.Web.Cert, &c.Web.Key, &c.Web.Roots,
 		&c.Discovery.Anchor, &c.Discovery.CA, &c.Discovery.Cache, &c.Fetch.CA}
 	for i := range c.Discovery.Also {
 		files = append(files, &c.Discovery.Also[i].Anchor)

@@ -15,6 +15,7 @@ import (
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/web"
+	"example.org/upkeep/web/acme"
 	"example.org/upkeep/web/login"
 	"example.org/upkeep/web/servicepage"
 )
@@ -35,6 +36,8 @@ passwd" has noted in that file, which may be that of one of the supervisors.`,
 			fs.StringVar(&hosts, "hosts", "", "`names` that the page is reached under, with commas")
 			fs.StringVar(&listen.Cert, "cert", "", "PEM `file` with the page's certificate")
 			fs.StringVar(&listen.Key, "key", "", "PEM `file` with its key")
+			fs.StringVar(&listen.ACME.Directory, "acme", "", "directory `URL` of an ACME server that issues the certificate for -hosts")
+			fs.StringVar(&listen.ACME.Dir, "acme-dir", "acme", "`folder` for that certificate and its key")
 			fs.BoolVar(&listen.Plain, "plain", false, "allow an address that other machines reach without TLS")
 		},
 		Run: func(ctx context.Context, args []string) error {
@@ -46,12 +49,13 @@ passwd" has noted in that file, which may be that of one of the supervisors.`,
 			if err != nil {
 				return err
 			}
-			page := servicepage.Config{Security: web.Security{HTTPS: listen.Cert != "" || listen.Plain, Log: log}, Log: log}
+			page := servicepage.Config{Security: web.Security{HTTPS: listen.TLS() || listen.Plain, Log: log}, Log: log}
 			for h := range strings.SplitSeq(hosts, ",") {
 				if h = strings.TrimSpace(h); h != "" {
 					page.Security.Hosts = append(page.Security.Hosts, h)
 				}
 			}
+			listen.ACME.Names, listen.ACME.Log = acme.Names(page.Security.Hosts), log
 			if access != "" {
 				page.Login, err = login.New(login.Config{File: access, HTTPS: page.Security.HTTPS, Program: "upkeep", Log: log})
 				if err != nil {

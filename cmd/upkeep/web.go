@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"syscall"
 
@@ -14,6 +15,7 @@ import (
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/web"
+	"example.org/upkeep/web/acme"
 	"example.org/upkeep/web/login"
 	"example.org/upkeep/web/servicepage"
 )
@@ -22,12 +24,13 @@ import (
 // and where they are served.
 func pageConfig(cfg Config, log *slog.Logger) (servicepage.Config, web.Listen, error) {
 	w := cfg.Web
+	listen := web.Listen{Addr: w.Listen, Cert: w.Cert, Key: w.Key, Plain: w.Plain, ACME: acme.Config{
+		Directory: w.ACME, Names: acme.Names(w.Hosts), Dir: filepath.Join(cfg.State, "acme"), Contact: w.Contact, Roots: w.Roots, Log: log}}
 	page := servicepage.Config{
-		Security: web.Security{Hosts: w.Hosts, HTTPS: w.Cert != "" || w.Plain, Log: log},
+		Security: web.Security{Hosts: w.Hosts, HTTPS: listen.TLS() || w.Plain, Log: log},
 		Builder:  cfg.Fetch.Builder, ReleaseNotes: w.ReleaseNotes, Version: w.PublicVersion, Log: log,
 		EditSettings: w.EditConfig,
 	}
-	listen := web.Listen{Addr: w.Listen, Cert: w.Cert, Key: w.Key, Plain: w.Plain}
 	accessName := accessFile(cfg)
 	access, err := login.ReadAccess(accessName)
 	if err != nil {
@@ -66,11 +69,7 @@ func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string,
 		log.Error("no metrics", "err", err)
 	}
 	serveOn(ctx, wg, l, servicepage.New(page, engine), log)
-	scheme := "http"
-	if listen.Cert != "" {
-		scheme = "https"
-	}
-	log.Info("web page", "address", scheme+"://"+l.Addr().String()+"/", "login", listen.Login)
+	log.Info("web page", "address", listen.Scheme()+"://"+l.Addr().String()+"/", "login", listen.Login)
 	return nil
 }
 

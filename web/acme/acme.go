@@ -81,7 +81,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, errors.New("a certificate by ACME needs the names of this server; there are none")
 	}
 	for _, name := range cfg.Names {
-		if net.ParseIP(name) != nil || !strings.Contains(name, ".") || strings.ContainsAny(name, "*:/ ") {
+		if !public(name) {
 			return nil, fmt.Errorf("%q is not a host name that a certificate by ACME can be had for", name)
 		}
 	}
@@ -117,6 +117,22 @@ func New(cfg Config) (*Manager, error) {
 		m.cert = cert
 	}
 	return m, nil
+}
+
+// public says whether a name can be one that an authority knows.
+func public(name string) bool {
+	return net.ParseIP(name) == nil && strings.Contains(name, ".") && !strings.ContainsAny(name, "*:/ ")
+}
+
+// Names are those of a server's host names that a certificate can be had for.
+func Names(hosts []string) []string {
+	var names []string
+	for _, h := range hosts {
+		if h = strings.ToLower(strings.TrimSuffix(h, ".")); public(h) && !slices.Contains(names, h) {
+			names = append(names, h)
+		}
+	}
+	return names
 }
 
 // GetCertificate is for [tls.Config].
