@@ -91,8 +91,10 @@ func start(t testing.TB, e *ecosystem, o testOptions) *testService {
 		if err := os.Chmod(o.dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if o.key, _, err = tlog.GenerateKey("build.test"); err != nil {
-			t.Fatal(err)
+		if o.key == "" {
+			if o.key, _, err = tlog.GenerateKey("build.test"); err != nil {
+				t.Fatal(err)
+			}
 		}
 		// What is compiled of the standard library is the same for all tests.
 		std := filepath.Join(sharedDir, fmt.Sprint("std-", o.confined))
@@ -151,6 +153,10 @@ func start(t testing.TB, e *ecosystem, o testOptions) *testService {
 		t.Fatal(err)
 	}
 	return ts
+}
+
+func startWithKey(t testing.TB, e *ecosystem, key string, change func(*Config)) *testService {
+	return start(t, e, testOptions{key: key, change: change})
 }
 
 // lookup asks the build log, verified, which builds.

@@ -30,7 +30,7 @@ type Config struct {
 	Limit          LimitConfig     `toml:"limit" comment:"What one client network (IPv4 /24, IPv6 /48) may start. Loopback has no limit."`
 	Allow          []string        `toml:"allow" comment:"Modules that are built, as patterns of path prefixes (\"github.com/mjl-\", \"example.org/*\"). Empty: all."`
 	Deny           []string        `toml:"deny" comment:"Modules that are not built, as patterns of path prefixes."`
-	Verifiers      []Verifier      `toml:"verifiers" comment:"Other build services of the same formats that must come to the same sum before a record is logged.\nNone of them may ask this one in turn: both would wait for each other."`
+	Verifiers      []Verifier      `toml:"verifiers" comment:"Other build services of the same formats that must come to the same sum before a record is logged.\nTwo upkeep-build may name each other; another program must not ask this one in turn, or both would wait."`
 	Require        int             `toml:"require" comment:"How many of the verifiers must have the same sum."`
 	VerifyTimeout  config.Duration `toml:"verify_timeout" comment:"How long to wait for a verifier, which may have to build first."`
 	Drain          config.Duration `toml:"drain" comment:"When the server is told to stop, builds that run have this long to end. The others go on at the next start."`
@@ -38,8 +38,11 @@ type Config struct {
 
 // LimitConfig bounds what one client network may start.
 type LimitConfig struct {
-	Recent int `toml:"recent" comment:"New builds with the current or previous Go version, in an hour. 0: no limit."`
-	Old    int `toml:"old" comment:"New builds with other Go versions, in an hour. 0: no limit."`
+	Recent  int      `toml:"recent" comment:"New builds with the current or previous Go version, in an hour. 0: no limit."`
+	Old     int      `toml:"old" comment:"New builds with other Go versions, in an hour. 0: no limit."`
+	Pages   int      `toml:"pages" comment:"Pages of modules and resolutions of \"latest\", which ask the module proxy, in a minute. 0: no limit."`
+	Except  []string `toml:"except" comment:"Addresses and networks without limits, for example of builders that have this one as a verifier."`
+	Proxies []string `toml:"trusted_proxies" comment:"Addresses and networks of your reverse proxies: of a request from one of them, the client is the last address\nin X-Forwarded-For that is none of them."`
 }
 
 // A Verifier is another build service.
@@ -61,7 +64,7 @@ func DefaultConfig() Config {
 		MaxBinary:      1024,
 		DiskFree:       2048,
 		Unused:         config.Duration(30 * 24 * time.Hour),
-		Limit:          LimitConfig{Recent: 60, Old: 20},
+		Limit:          LimitConfig{Recent: 60, Old: 20, Pages: 60, Except: []string{}, Proxies: []string{"127.0.0.0/8", "::1"}},
 		Allow:          []string{},
 		Deny:           []string{},
 		Verifiers:      []Verifier{},
@@ -89,14 +92,17 @@ func (c Config) Check() error {
 	if c.Parallel < 0 || c.Memory < 0 || c.DiskFree < 0 {
 		errs = append(errs, errors.New("parallel, memory and disk_free can't be negative"))
 	}
-	if c.Quota < 0 || c.Limit.Recent < 0 || c.Limit.Old < 0 {
-		errs = append(errs, errors.New("quota, limit.recent and limit.old can't be negative"))
+	if c.Quota < 0 || c.Limit.Recent < 0 || c.Limit.Old < 0 || c.Limit.Pages < 0 {
+		errs = append(errs, errors.New("quota, limit.recent, limit.old and limit.pages can't be negative"))
 	}
 	if c.Require < 0 || c.Require > len(c.Verifiers) {
 		errs = append(errs, fmt.Errorf("require is %d, but there are %d verifiers", c.Require, len(c.Verifiers)))
 	}
 	if len(c.Verifiers) > 0 && c.Require == 0 {
 		errs = append(errs, errors.New("require is 0, so the verifiers decide nothing; set it to how many must agree"))
+	}
+	if _, err := newClientLimits(c.Limit); err != nil {
+		errs = append(errs, err)
 	}
 	for _, v := range c.Verifiers {
 		if _, err := v.base(); err != nil {

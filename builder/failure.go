@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+	"time"
 
 	"example.org/upkeep/builder/sandbox"
 	"example.org/upkeep/builder/source"
@@ -19,11 +20,12 @@ import (
 
 // A Failure is a build that gave no binary.
 type Failure struct {
-	Permanent bool   // the same spec will fail again
-	NotFound  bool   // the fault is the request's; without Permanent it may be right later: a version can be published
-	Text      string // for people, without local paths
-	Status    int    // of HTTP; 0: 404 or 500
-	Err       error  // for the log of the server, may be nil
+	Permanent bool          // the same spec will fail again
+	NotFound  bool          // the fault is the request's; without Permanent it may be right later: a version can be published
+	Text      string        // for people, without local paths
+	Status    int           // of HTTP; 0: 404 or 500
+	Err       error         // for the log of the server, may be nil
+	after     time.Duration // of a refusal: when it is worth asking again
 }
 
 func (f *Failure) Error() string { return f.Text }

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"path"
@@ -18,36 +16,12 @@ import (
 	"example.org/upkeep/builder/spec"
 )
 
-type clientKey struct{}
-
-// ClientOf returns the network that a request comes from: neighbours share
-// their fair part.
-func ClientOf(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return "unknown"
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return "unknown"
-	}
-	addr = addr.Unmap().WithZone("")
-	bits := 48
-	if addr.Is4() {
-		bits = 24
-	}
-	p, err := addr.Prefix(bits)
-	if err != nil {
-		return "unknown"
-	}
-	return p.String()
-}
-
 // ServeHTTP answers every request to the service. GET starts no build, but for
-// events and lookups in the log.
+// events, opinions and lookups in the log.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
+	r = s.clients.identify(r, h)
 	if len(r.URL.Path) > 4096 {
 		s.pages.ServeError(w, r, http.StatusRequestURITooLong, "The address is too long.")
 		return
@@ -82,7 +56,10 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case rt.slash:
 		redirect(w, r, r.URL.Path+"/", http.StatusMovedPermanently)
 	case !rt.spec.Exact():
-		sp, err := s.resolve(r.Context(), rt.spec)
+		sp, err := rt.spec, s.clients.page(r)
+		if err == nil {
+			sp, err = s.resolve(r.Context(), rt.spec)
+		}
 		if err != nil {
 			s.serveFailure(w, r, err)
 			return
@@ -106,8 +83,12 @@ func redirect(w http.ResponseWriter, r *http.Request, to string, status int) {
 func (s *Service) serveLog(w http.ResponseWriter, r *http.Request, rest string) {
 	if key, ok := strings.CutPrefix(rest, "lookup/"); ok && strings.Contains(key, spec.Latest) {
 		if sp, err := spec.ParseRequest(key); err == nil && !sp.Exact() {
-			sp, err := s.resolve(r.Context(), sp)
+			err := s.clients.page(r)
+			if err == nil {
+				sp, err = s.resolve(r.Context(), sp)
+			}
 			if err != nil {
+				retryAfter(w.Header(), err)
 				status, text := s.statusOf(err)
 				http.Error(w, text, status)
 				return
@@ -116,7 +97,6 @@ func (s *Service) serveLog(w http.ResponseWriter, r *http.Request, rest string) 
 			return
 		}
 	}
-	r = r.WithContext(context.WithValue(r.Context(), clientKey{}, ClientOf(r)))
 	s.logHandler.ServeHTTP(w, r)
 }
 
@@ -128,6 +108,7 @@ func (s *Service) statusOf(err error) (int, string) {
 
 func (s *Service) serveFailure(w http.ResponseWriter, r *http.Request, err error) {
 	status, text := s.statusOf(err)
+	retryAfter(w.Header(), err)
 	if status >= 500 {
 		s.logger.Warn("request failed", "path", r.URL.Path, "err", errors.Unwrap(err), "text", text)
 	}
@@ -136,7 +117,11 @@ func (s *Service) serveFailure(w http.ResponseWriter, r *http.Request, err error
 
 // serveModule answers for a module or a version of it.
 func (s *Service) serveModule(w http.ResponseWriter, r *http.Request, rt route) {
-	m, err := s.moduleInfo(r.Context(), rt.module, rt.version, r.UserAgent())
+	err := s.clients.page(r)
+	var m ModuleInfo
+	if err == nil {
+		m, err = s.moduleInfo(r.Context(), rt.module, rt.version, r.UserAgent())
+	}
 	if err != nil {
 		s.serveFailure(w, r, err)
 		return
@@ -154,6 +139,9 @@ func (s *Service) serveSpec(w http.ResponseWriter, r *http.Request, rt route) {
 	switch {
 	case rt.suffix == "events":
 		s.serveEvents(w, r, rt.spec)
+		return
+	case rt.suffix == "opinion" && rt.sum == "":
+		s.serveOpinion(w, r, rt.spec)
 		return
 	case rt.suffix == "retry":
 		s.serveRetry(w, r, rt.spec)

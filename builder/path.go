@@ -15,7 +15,7 @@ type route struct {
 	version string    // of a version page
 	spec    spec.Spec // of a build, perhaps with "latest"
 	sum     string    // "" before the result
-	suffix  string    // "", "log", "record", "dl", "events", "retry" or a file name
+	suffix  string    // "", "log", "record", "dl", "events", "opinion", "retry" or a file name
 	slash   bool      // only the trailing slash is missing
 }
 

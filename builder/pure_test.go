@@ -206,7 +206,10 @@ func TestNewestOf(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	c := newClientLimits(LimitConfig{Recent: 2, Old: 1})
+	c, err := newClientLimits(LimitConfig{Recent: 2, Old: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
 	now := time.Unix(1000, 0)
 	yes, no := func() bool { return true }, func() bool { return false }
 	var f *Failure

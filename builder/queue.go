@@ -39,6 +39,7 @@ type job struct {
 	kept      bool      // queued by an earlier process: nobody needs to wait
 	cancel    context.CancelCauseFunc
 	change    chan struct{} // closed at the next change
+	made      *spec.Record  // what was built, also before verifiers were asked
 	res       Result        // when done
 	done      bool
 }
@@ -321,6 +322,22 @@ func (q *queue) line(j *job, s string) {
 	}
 	j.lines = append(j.lines, s)
 	j.changed()
+}
+
+// built tells those who want to know what was built, logged or not.
+func (q *queue) built(j *job, rec spec.Record) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	j.made = &rec
+	j.changed()
+}
+
+// made returns what a job has built, whether it is done, and the channel that is
+// closed at the next change.
+func (q *queue) made(j *job) (rec *spec.Record, done bool, change <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return j.made, j.done, j.change
 }
 
 // setCancel gives a running job its end.

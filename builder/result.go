@@ -29,17 +29,19 @@ type Result struct {
 
 	// In state "success".
 	Size    int64
-	Sum     string // as in the record
-	SHA256  string // the full hash, hex
-	LogID   int64  // number of the record in the log
-	Removed bool   // the binary was removed to save space; asking for it builds it again
+	Sum     string      // as in the record
+	SHA256  string      // the full hash, hex
+	LogID   int64       // number of the record in the log
+	Removed bool        // the binary was removed to save space; asking for it builds it again
+	Agreed  []Agreement `json:",omitempty"` // the verifiers that came to the same sum before it was logged
 
 	// In states "failed" and "tempfailed".
 	Error    string // one sentence or more, without local paths
 	NotFound bool   // the fault is the request's
 	Tries    int
-	status   int       // of HTTP, of a refusal
-	RetryAt  time.Time // of a failure that may pass: a request after this time builds again
+	status   int           // of HTTP, of a refusal
+	after    time.Duration // of a refusal: when it is worth asking again
+	RetryAt  time.Time     // of a failure that may pass: a request after this time builds again
 
 	// How it was built. Empty for a result known from the log only.
 	Toolchain string        // h1 hash of the toolchain, "local:…" for the operator's own
@@ -54,6 +56,14 @@ type Step struct {
 	Name string
 	Took time.Duration
 	CPU  time.Duration // of its commands; 0 if it is not known
+}
+
+// An Agreement is another builder's statement that it came to the same sum.
+type Agreement struct {
+	Name  string // of its log
+	Key   string // verifier key of its log
+	Sum   string
+	LogID int64 // number of the record in its log; -1: it signed the sum, and its record was not seen yet
 }
 
 // Done reports whether the result is final.

@@ -26,18 +26,23 @@ func (r results) file(s spec.Spec, ext string) string {
 
 // save writes a final result.
 func (r results) save(res Result, output []byte) error {
-	file := r.file(res.Spec, ".json")
+	file := r.file(res.Spec, ".log")
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fmt.Errorf("keeping the result: %w", err)
 	}
-	if err := durable.WriteFile(r.file(res.Spec, ".log"), output, 0o644); err != nil {
+	if err := durable.WriteFile(file, output, 0o644); err != nil {
 		return err
 	}
+	return r.saveResult(res)
+}
+
+// saveResult writes a final result whose output is kept already.
+func (r results) saveResult(res Result) error {
 	data, err := json.Marshal(res)
 	if err != nil {
 		return fmt.Errorf("keeping the result: %w", err)
 	}
-	return durable.WriteFile(file, data, 0o644)
+	return durable.WriteFile(r.file(res.Spec, ".json"), data, 0o644)
 }
 
 // load returns a kept result; ok is false when there is none.

@@ -63,13 +63,16 @@ func (s *Service) Run(ctx context.Context) error {
 				weight = parallel
 			}
 			running.Add(weight)
-			wg.Go(func() {
-				s.work(buildCtx, j)
+			release := sync.OnceFunc(func() {
 				running.Add(-weight)
 				select {
 				case idle <- struct{}{}:
 				default:
 				}
+			})
+			wg.Go(func() {
+				defer release()
+				s.work(ctx, buildCtx, j, release)
 			})
 		}
 		select {
@@ -96,8 +99,10 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// work runs one job.
-func (s *Service) work(ctx context.Context, j *job) {
+// work runs one job, until serving ends and then some time more. It calls
+// release when other builds may start: verifiers can take as long as they like,
+// and may themselves wait for a build here.
+func (s *Service) work(serving, ctx context.Context, j *job, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.queue.setCancel(j, cancel)
@@ -113,6 +118,8 @@ func (s *Service) work(ctx context.Context, j *job) {
 	res := Result{Spec: j.spec, Started: started.UTC(), Took: time.Since(started), Steps: b.steps, Missing: s.sb.Missing(), Tries: j.tries}
 	if err == nil {
 		res.Toolchain = out.toolchain
+		s.queue.built(j, out.record)
+		release()
 		err = s.record(ctx, out, &res)
 	}
 	var f *Failure
@@ -126,6 +133,9 @@ func (s *Service) work(ctx context.Context, j *job) {
 	case f == nil:
 		logger.Info("build done", "sum", res.Sum, "size", res.Size, "took", res.Took.Round(time.Millisecond), "steps", stepsText(res.Steps))
 		s.finish(j, res, false)
+		if slices.ContainsFunc(res.Agreed, Agreement.open) {
+			s.background.Go(func() { s.confirm(serving, out.record, res) })
+		}
 	case errors.Is(context.Cause(ctx), errClosing):
 		res.State, res.Error = StateTempFailed, errClosing.Text
 		s.finish(j, res, true)
@@ -179,7 +189,8 @@ func (s *Service) backoff(tries int) time.Duration {
 
 // record appends the record of a stored binary to the log.
 func (s *Service) record(ctx context.Context, out built, res *Result) error {
-	if err := s.agree(ctx, out.record); err != nil {
+	agreed, err := s.agree(ctx, out.record)
+	if err != nil {
 		return err
 	}
 	id, err := s.log.Append(ctx, tlog.Entry{Key: out.record.Spec.String(), Text: out.record.Line()})
@@ -189,7 +200,7 @@ func (s *Service) record(ctx context.Context, out built, res *Result) error {
 	if err != nil {
 		return temporary("The build server could not write its log.", err)
 	}
-	res.State, res.LogID = StateSuccess, id
+	res.State, res.LogID, res.Agreed = StateSuccess, id, agreed
 	res.Size, res.Sum, res.SHA256 = out.record.Size, out.record.Sum, fmt.Sprintf("%x", out.sha256)
 	return nil
 }

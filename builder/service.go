@@ -181,8 +181,7 @@ func New(o Options) (_ *Service, err error) {
 		return nil, err
 	}
 	s.logHandler = http.StripPrefix("/tlog", s.log.Handler(func(ctx context.Context, key string) error {
-		client, _ := ctx.Value(clientKey{}).(string)
-		return s.lookup(ctx, key, client)
+		return s.lookup(ctx, key, askerOf(ctx))
 	}))
 	s.commands = &commandLists{src: o.Source, dir: s.workDir, slots: make(chan struct{}, 2), known: map[module.Version][]Command{}}
 	if s.blobs, err = openBlobs(filepath.Join(o.Dir, "blobs")); err != nil {
@@ -192,7 +191,9 @@ func New(o Options) (_ *Service, err error) {
 	if s.toolchains, err = toolchain.Open(filepath.Join(o.Dir, "toolchains"), o.Source, o.Config.GoRoot, o.Logger); err != nil {
 		return nil, err
 	}
-	s.clients = newClientLimits(o.Config.Limit)
+	if s.clients, err = newClientLimits(o.Config.Limit); err != nil {
+		return nil, err
+	}
 	for _, v := range o.Config.Verifiers {
 		ver, err := openVerifier(v, filepath.Join(o.Dir, "verifiers"), o.Logger, logs)
 		if err != nil {

@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -24,6 +25,10 @@ import (
 // A verifier is another build service whose word counts.
 type verifier struct {
 	name string
+	key  note.Verifier
+	text string // the key as configured
+	base string // address of its pages
+	http *http.Client
 	log  *tlog.Client
 }
 
@@ -64,7 +69,11 @@ func openVerifier(v Verifier, dir string, logger *slog.Logger, reg *metric.Regis
 	if err != nil {
 		return nil, fmt.Errorf("verifier %s: %w", name, err)
 	}
-	return &verifier{name: name, log: c}, nil
+	key, err := note.NewVerifier(v.Key)
+	if err != nil {
+		return nil, fmt.Errorf("verifier %s: %w", name, err)
+	}
+	return &verifier{name: name, key: key, text: v.Key, base: strings.TrimSuffix(base, "/tlog"), http: hc, log: c}, nil
 }
 
 // An opinion is what a verifier says of a spec.
@@ -72,6 +81,9 @@ type opinion struct {
 	Verifier string
 	Record   string // its record, "" with an error
 	Error    string
+	LogID    int64 // of its record; -1: it signed the record, and has not logged it yet
+	sum      string
+	key      string
 	same     bool
 	differs  bool
 }
@@ -89,15 +101,15 @@ func decide(opinions []opinion, require, outstanding int) (agreed, hopeless bool
 }
 
 // agree asks the verifiers, all at once, until enough of them have the same sum.
-func (s *Service) agree(ctx context.Context, rec spec.Record) error {
+func (s *Service) agree(ctx context.Context, rec spec.Record) ([]Agreement, error) {
 	if len(s.verifiers) == 0 {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.VerifyTimeout.D())
 	defer cancel()
 	answers := make(chan opinion, len(s.verifiers))
 	for _, v := range s.verifiers {
-		go func() { answers <- v.ask(ctx, rec) }()
+		go func() { answers <- v.ask(ctx, rec.Spec).compare(rec) }()
 	}
 	var opinions []opinion
 	for left := len(s.verifiers); left > 0; {
@@ -105,15 +117,11 @@ func (s *Service) agree(ctx context.Context, rec spec.Record) error {
 		left--
 		opinions = append(opinions, o)
 		if o.differs {
-			text := fmt.Sprintf("The verifier %s has another result for %s: it says %q, this server %q.", o.Verifier, rec.Spec, o.Record, strings.TrimSpace(string(rec.Line())))
-			s.alarm("verifier_differs", text)
-			if err := s.keepMismatch(rec, o); err != nil {
-				s.logger.Error("keeping a mismatch", "err", err)
-			}
+			s.mismatch(rec, o)
 		}
 		agreed, hopeless := decide(opinions, s.cfg.Require, left)
 		if agreed {
-			return nil
+			return agreements(opinions), nil
 		}
 		if hopeless {
 			break
@@ -129,13 +137,58 @@ func (s *Service) agree(ctx context.Context, rec spec.Record) error {
 			s.logger.Warn("asking a verifier", "verifier", o.Verifier, "err", o.Error)
 		}
 	}
-	return temporary(fmt.Sprintf("The result is not logged: fewer than %d verifiers have the same (%s).", s.cfg.Require, strings.Join(texts, ", ")), nil)
+	return nil, temporary(fmt.Sprintf("The result is not logged: fewer than %d verifiers have the same (%s).", s.cfg.Require, strings.Join(texts, ", ")), nil)
+}
+
+func agreements(opinions []opinion) []Agreement {
+	var out []Agreement
+	for _, o := range opinions {
+		if o.same {
+			out = append(out, Agreement{Name: o.Verifier, Key: o.key, Sum: o.sum, LogID: o.LogID})
+		}
+	}
+	return out
+}
+
+// compare says whether an opinion is ours.
+func (o opinion) compare(rec spec.Record) opinion {
+	if o.Error == "" {
+		o.same = o.Record == strings.TrimSpace(string(rec.Line()))
+		o.differs = !o.same
+	}
+	return o
+}
+
+// mismatch raises the alarm and keeps both sides.
+func (s *Service) mismatch(rec spec.Record, o opinion) {
+	text := fmt.Sprintf("The verifier %s has another result for %s: it says %q, this server %q.", o.Verifier, rec.Spec, o.Record, strings.TrimSpace(string(rec.Line())))
+	s.alarm("verifier_differs", text)
+	if err := s.keepMismatch(rec, o); err != nil {
+		s.logger.Error("keeping a mismatch", "err", err)
+	}
 }
 
 // ask returns a verifier's opinion; it builds when it has none yet.
-func (v *verifier) ask(ctx context.Context, rec spec.Record) opinion {
-	o := opinion{Verifier: v.name}
-	got, err := v.log.Lookup(ctx, rec.Spec.String())
+func (v *verifier) ask(ctx context.Context, sp spec.Spec) opinion {
+	rec, logged, err := v.opinion(ctx, sp)
+	switch {
+	case errors.Is(err, errNoOpinions) || err == nil && logged:
+		return v.lookup(ctx, sp)
+	case err != nil:
+		return opinion{Verifier: v.name, key: v.text, Error: err.Error()}
+	}
+	return v.says(rec, -1)
+}
+
+func (v *verifier) says(rec spec.Record, id int64) opinion {
+	return opinion{Verifier: v.name, key: v.text, Record: strings.TrimSpace(string(rec.Line())), sum: rec.Sum, LogID: id}
+}
+
+// lookup returns what a verifier's log says; it builds and logs when it has no
+// record.
+func (v *verifier) lookup(ctx context.Context, sp spec.Spec) opinion {
+	o := opinion{Verifier: v.name, key: v.text}
+	got, err := v.log.Lookup(ctx, sp.String())
 	if err != nil {
 		o.Error = err.Error()
 		return o
@@ -145,14 +198,11 @@ func (v *verifier) ask(ctx context.Context, rec spec.Record) opinion {
 		o.Error = err.Error()
 		return o
 	}
-	if theirs.Spec != rec.Spec {
-		o.Error = fmt.Sprintf("its log has a record of %s for %s", theirs.Spec, rec.Spec)
+	if theirs.Spec != sp {
+		o.Error = fmt.Sprintf("its log has a record of %s for %s", theirs.Spec, sp)
 		return o
 	}
-	o.Record = strings.TrimSpace(string(got.Data))
-	o.same = theirs == rec
-	o.differs = !o.same
-	return o
+	return v.says(theirs, got.ID)
 }
 
 // keepMismatch writes down both sides of a difference.

@@ -20,10 +20,15 @@ func (s *Service) Watch(ctx context.Context, sp spec.Spec, client string, emit f
 	if err != nil {
 		return res, err
 	}
-	if res.State == StateSuccess || res.State == StateFailed && res.RetryAt.IsZero() || time.Now().Before(res.RetryAt) {
+	if known(res) {
 		return res, emit(finalEvent(res))
 	}
 	return s.follow(ctx, sp, client, emit)
+}
+
+// known reports whether a result stands: nothing is built for a request now.
+func known(res Result) bool {
+	return res.State == StateSuccess || res.State == StateFailed && res.RetryAt.IsZero() || time.Now().Before(res.RetryAt)
 }
 
 // follow builds a spec, also one that was built before, or joins the build
@@ -36,7 +41,7 @@ func (s *Service) follow(ctx context.Context, sp spec.Spec, client string, emit 
 	j, err := s.enqueue(ctx, sp, client)
 	var f *Failure
 	if errors.As(err, &f) {
-		res := Result{Spec: sp, State: StateTempFailed, Error: f.Text, NotFound: f.NotFound, status: f.Status}
+		res := Result{Spec: sp, State: StateTempFailed, Error: f.Text, NotFound: f.NotFound, status: f.Status, after: f.after}
 		if f.NotFound {
 			res.State = StateFailed
 		}
@@ -120,12 +125,12 @@ func (s *Service) Forget(sp spec.Spec) error {
 }
 
 // lookup is what the log does for a key that it does not have.
-func (s *Service) lookup(ctx context.Context, key, client string) error {
+func (s *Service) lookup(ctx context.Context, key string, who asker) error {
 	sp, err := spec.Parse(key)
 	if err != nil {
 		return notFound(sentence(printable(err.Error())))
 	}
-	res, err := s.Watch(ctx, sp, client, nil)
+	res, err := s.Watch(ctx, sp, who.client, nil)
 	if err != nil {
 		f := failureOf(err)
 		if ctx.Err() == nil {
@@ -136,5 +141,7 @@ func (s *Service) lookup(ctx context.Context, key, client string) error {
 	if res.State == StateSuccess {
 		return nil
 	}
-	return &Failure{Permanent: res.State == StateFailed, NotFound: res.NotFound, Text: res.Error, Status: res.status}
+	f := &Failure{Permanent: res.State == StateFailed, NotFound: res.NotFound, Text: res.Error, Status: res.status, after: res.after}
+	retryAfter(who.header, f)
+	return f
 }

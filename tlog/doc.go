@@ -28,6 +28,7 @@
 //	records             every entry in order, framed and with checksums: the source of everything else
 //	latest              the signed tree head
 //	tile/8/...          full tiles in the layout of the protocol, written once, never changed
+//	keys-...            table of the keys, made anew at each start
 //
 // Files of a [TileDir]: `latest` and `tile/8/...`, in the layout of the
 // protocol, so that any file server or rsync can pass them on.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/mod/sumdb/note"
@@ -528,6 +529,15 @@ func (l *Log) recordAt(id int64) (Entry, error) {
 	offset := l.records.marks[id/markEvery]
 	l.mu.RUnlock()
 	return l.records.read(offset, id%markEvery)
+}
+
+// Sign signs a statement of the log's owner that is no tree head; its first
+// line says what it is.
+func (l *Log) Sign(text string) ([]byte, error) {
+	if strings.HasPrefix(text, "go.sum database tree\n") {
+		return nil, errors.New("signing a statement: it reads as a tree head, which only the log itself signs")
+	}
+	return note.Sign(&note.Note{Text: text}, l.signer)
 }
 
 // VerifierKey returns the key that clients configure.
