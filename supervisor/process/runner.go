@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"example.org/upkeep/supervisor/cgroup"
 )
 
 // OS runs real processes.
@@ -76,12 +78,23 @@ func (r *OS) Start(s Spec) (Process, error) {
 		defer stderr.Close()
 		attr.Files[1], attr.Files[2] = stdout, stderr
 	}
+	if s.Cgroup != "" {
+		done, err := joinGroup(attr.Sys, s.Cgroup)
+		defer done()
+		if err != nil {
+			r.log.Warn("the service runs outside its control group", "err", err)
+		}
+	}
 	p := &osProcess{runner: r, spec: s, done: make(chan struct{})}
 	argv := append([]string{s.Name}, s.Args...)
 	spec := s
 	for try := 0; ; try++ {
 		p.started = time.Now()
 		p.proc, err = r.launch(spec, argv, attr)
+		if err != nil && leaveGroup(attr.Sys, err) {
+			r.log.Warn("the service may have to run outside its control group", "err", err)
+			continue
+		}
 		if spec.Open != nil && (errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)) {
 			// The service's user can't enter the state folder, or there is no /proc.
 			spec.Open = nil
@@ -186,12 +199,21 @@ func (p *osProcess) Stop(ctx context.Context) (killed bool, err error) {
 	_ = p.Signal(p.spec.Stop) // it may just have ended
 	timer := time.NewTimer(p.spec.Grace)
 	defer timer.Stop()
-	select {
-	case <-p.done:
-	case <-timer.C:
+	last := time.Now().Add(maxPatience * p.spec.Grace)
+wait:
+	for {
+		select {
+		case <-p.done:
+			break wait
+		case now := <-timer.C:
+			if until := p.spec.patience(last); until.After(now) {
+				timer.Reset(until.Sub(now))
+				continue
+			}
+		case <-ctx.Done():
+		}
 		killed = true
-	case <-ctx.Done():
-		killed = true
+		break
 	}
 	// Also after a good end: what it left behind would hold its ports and files.
 	err = p.killAll()
@@ -204,11 +226,30 @@ func (p *osProcess) Stop(ctx context.Context) (killed bool, err error) {
 	return killed, nil
 }
 
+// maxPatience bounds what a service can ask for, as a multiple of the grace period.
+const maxPatience = 10
+
+// patience is until when the service wants to be waited for.
+func (s *Spec) patience(last time.Time) time.Time {
+	if s.Patience == nil {
+		return time.Time{}
+	}
+	if t := s.Patience(); t.Before(last) {
+		return t
+	}
+	return last
+}
+
 // killTime bounds waiting for a killed process; one in uninterruptible sleep
 // (a dead disk) cannot be ended by anybody.
 const killTime = 10 * time.Second
 
 func (p *osProcess) killAll() error {
+	if p.spec.Cgroup != "" {
+		if err := cgroup.Kill(p.spec.Cgroup); err != nil {
+			p.runner.log.Error(err.Error()) // what follows may still succeed
+		}
+	}
 	deadline := time.Now().Add(killTime)
 	for {
 		left := killGroup(p.pid)
