@@ -42,6 +42,16 @@ type UpdatesConfig struct {
 	Keep         int              `toml:"keep" comment:"How many earlier binaries are kept for a roll-back without download."`
 }
 
+// SelfConfig is the table [self].
+type SelfConfig struct {
+	Policy    policy.Level     `toml:"policy" comment:"Which versions of upkeep itself are installed by themselves: \"patch\", \"minor\" or\n\"manual\". The times of the table updates hold for them too."`
+	Toolchain policy.Toolchain `toml:"toolchain" comment:"Which Go versions, as in the table updates."`
+	Delay     config.Duration  `toml:"delay" comment:"How old a version of upkeep has to be, counted from its discovery."`
+	Path      string           `toml:"path" comment:"Name by which upkeep is started. Empty: as it was."`
+	Stripped  bool             `toml:"stripped" comment:"Ask for binaries without symbol table."`
+	Probation config.Duration  `toml:"probation" comment:"How long a new version is tried beside the running one before it takes its place."`
+}
+
 // ProcessConfig is the table [process].
 type ProcessConfig struct {
 	User       string          `toml:"user" comment:"User to run the service as, by name or number. Empty: upkeep's own."`
@@ -55,7 +65,10 @@ type ProcessConfig struct {
 	Grace      config.Duration `toml:"grace" comment:"Time to end before its process group is killed."`
 	Output     string          `toml:"output" comment:"\"keep\": the output passes through upkeep, which keeps the last lines for the page;\n\"inherit\": the service writes to upkeep's own output."`
 	Restart    string          `toml:"restart" comment:"When the service ends by itself: \"exit\" (upkeep exits with the same status, for\nsystemd to restart) or \"always\" (upkeep restarts it with growing delay)."`
-	Handover   string          `toml:"handover" comment:"How a new version takes over: \"restart\"."`
+	Notify     string          `toml:"notify" comment:"What the service says by sd_notify (Linux). \"auto\": it is listened to, and a new version has\nto say READY=1 when the one before did; \"ready\": it has to, within health.start_time;\n\"off\": it gets no notify socket."`
+	Watchdog   config.Duration `toml:"watchdog" comment:"The service has to send WATCHDOG=1 this often, or it is ended and what process.restart says\nhappens. 0: only when it asks for it itself (WATCHDOG_USEC)."`
+	Handover   string          `toml:"handover" comment:"How a new version takes the connections over. \"retain\": upkeep keeps the service's\nlistening sockets open while it restarts (Linux), and the service knows nothing of it;\n\"listen-fds\": it gets the sockets below, as from systemd; \"restart\": nobody answers\nuntil the new process does. \"auto\": the best of these that works here; status says which."`
+	Sockets    []SocketConfig  `toml:"socket" comment:"Sockets that upkeep opens and passes to the service (LISTEN_FDS), which has to be made\nfor that."`
 }
 
 // HealthConfig is the table [health].
@@ -117,6 +130,7 @@ type Config struct {
 	Process ProcessConfig
 	Health  HealthConfig
 	Hooks   HooksConfig
+	Self    SelfConfig
 
 	cred *process.Cred // of the service, found by findUser
 }
@@ -140,7 +154,8 @@ func Defaults() Config {
 			Grace:      config.Duration(30 * time.Second),
 			Output:     "keep",
 			Restart:    "exit",
-			Handover:   "restart",
+			Notify:     notifyAuto,
+			Handover:   HandoverAuto,
 		},
 		Health: HealthConfig{
 			Status:    "200-299",
@@ -152,6 +167,13 @@ func Defaults() Config {
 			Probation: config.Duration(30 * time.Second),
 		},
 		Hooks: HooksConfig{Timeout: config.Duration(10 * time.Minute)},
+		Self: SelfConfig{
+			Policy:    policy.LevelPatch,
+			Toolchain: policy.ToolchainFollow,
+			Delay:     config.Duration(72 * time.Hour),
+			Stripped:  true,
+			Probation: config.Duration(10 * time.Second),
+		},
 	}
 }
 
@@ -186,7 +208,14 @@ func (c *Config) CheckStart() error {
 	}
 	oneOf("process.output", c.Process.Output, "keep", "inherit")
 	oneOf("process.restart", c.Process.Restart, "exit", "always")
-	oneOf("process.handover", c.Process.Handover, "restart")
+	oneOf("process.notify", c.Process.Notify, notifyAuto, notifyReady, notifyOff)
+	if d := c.Process.Watchdog.D(); d < 0 || d > 0 && d < 10*time.Millisecond {
+		bad("process.watchdog", "is %v; at least 10ms, or 0 for none", c.Process.Watchdog)
+	}
+	oneOf("process.handover", c.Process.Handover, HandoverAuto, HandoverRetain, HandoverListenFDs, HandoverRestart)
+	if err := c.checkSockets(); err != nil {
+		errs = append(errs, err)
+	}
 	for _, e := range c.Process.Env {
 		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
 			bad("process.env", "has %q, which is not NAME=value", e)
@@ -227,6 +256,9 @@ func (c *Config) CheckUpdates() error {
 	}
 	if c.Health.Interval.D() < 10*time.Millisecond {
 		bad("health.interval", "is %v; at least 10ms", c.Health.Interval)
+	}
+	if c.Self.Probation.D() < 100*time.Millisecond {
+		bad("self.probation", "is %v; at least 100ms", c.Self.Probation)
 	}
 	if c.Health.Timeout.D() <= 0 {
 		bad("health.timeout", "is %v; it has to be more than 0", c.Health.Timeout)

@@ -40,10 +40,14 @@ func (e *Engine) act(a Action) error {
 	if a.By == "" {
 		a.By = "somebody"
 	}
-	u := e.doc.Update
-	busy := u != nil && u.State != StateScheduled && u.State != StateIdle
-	if e.stopping {
+	u, busy := e.doc.Update, e.busy()
+	switch {
+	case e.stopping:
 		return refuse("upkeep is stopping")
+	case e.trial:
+		return refuse("this is an upkeep on trial")
+	case a.Self:
+		return e.actSelf(a)
 	}
 	switch a.Verb {
 	case VerbCheck:
@@ -55,6 +59,9 @@ func (e *Engine) act(a Action) error {
 	case VerbUpdate, VerbRollback:
 		if busy {
 			return refuse("an update to %s is under way", u.To)
+		}
+		if e.selfBusy() {
+			return refuse("upkeep is updating itself to %s; try again when that is over", e.doc.Self.Update.To)
 		}
 		if e.infoErr != nil {
 			return refuse("%v", e.infoErr)
@@ -75,6 +82,9 @@ func (e *Engine) act(a Action) error {
 		}
 		if u.State != StateFetching && u.State != StateVerified {
 			return refuse("the update to %s is past the point where it can be cancelled (%s)", u.To, u.State)
+		}
+		if !u.Asked {
+			e.rememberCancel(u, e.doc.Failures, a.By)
 		}
 		e.event(evCancel, "cancelled by "+a.By)
 		return nil
@@ -248,23 +258,17 @@ func (e *Engine) restLater() {
 func (e *Engine) status() Status {
 	now := e.now()
 	s := Status{
-		API: APIVersion, Now: now, Self: e.deps.Self, Knowledge: e.knowledge, LastResult: e.doc.Last,
+		API: APIVersion, Now: now, Self: e.selfStatus(now), Knowledge: e.knowledge, LastResult: e.doc.Last,
 		Paused: e.doc.Paused, PausedBy: e.doc.PausedBy, PausedReason: e.doc.PausedWhy, Hold: e.doc.Hold, HoldBy: e.doc.HoldBy,
 		Pin: e.doc.Pin, Skips: slices.Clone(e.doc.Skips), Events: slices.Clone(e.doc.Events), History: slices.Clone(e.history),
-	}
-	if e.stateErr != nil {
-		s.Self.StateErr = e.stateErr.Error()
-	}
-	if e.deps.UpdatesErr != nil {
-		s.Self.ConfigErr = e.deps.UpdatesErr.Error()
 	}
 	s.Service = e.serviceStatus()
 	for _, b := range e.doc.Installed {
 		s.Kept = append(s.Kept, Kept{Pair: b.Pair, Sum: b.Sum, File: b.File, Size: b.Size, Since: b.Since, Running: b.File == e.current})
 	}
 	s.Plan = e.planStatus()
-	if u := e.doc.Update; u != nil && u.State != StateScheduled && u.State != StateIdle {
-		s.Update = e.updateStatus(u, now)
+	if e.busy() {
+		s.Update = e.updateStatus(e.doc.Update, now)
 	}
 	s.Code, s.Summary = e.summary(&s)
 	return s
@@ -286,6 +290,7 @@ func (e *Engine) serviceStatus() ServiceStatus {
 	if e.infoErr != nil {
 		s.Warning = e.infoErr.Error()
 	}
+	s.Handover = e.listening.status()
 	if e.proc != nil {
 		select {
 		case <-e.proc.Done():
@@ -311,18 +316,25 @@ func (e *Engine) planStatus() Plan {
 			p.Candidate.Wait, p.Reason = against, against
 		}
 		if f, ok := e.doc.Failures[p.Candidate.Pair.String()]; ok {
-			p.Candidate.Wait = fmt.Sprintf("it failed %d times, the last time because: %s", f.Count, f.Text)
+			p.Candidate.Wait = f.words()
 		}
 	}
+	p.Versions = verdicts(d, e.atHand)
+	return p
+}
+
+// verdicts says of each known version what becomes of it.
+func verdicts(d policy.Decision, atHand func(Pair) bool) []VersionVerdict {
+	var list []VersionVerdict
 	for _, v := range d.Verdicts {
 		pair := Pair{v.Version, v.GoVersion}
 		running := v.Kind == policy.KindRunning
-		p.Versions = append(p.Versions, VersionVerdict{
-			Pair: pair, Kind: v.Kind, Discovered: v.Discovered, Chosen: v.Chosen, Running: running, Installed: running || e.atHand(pair),
+		list = append(list, VersionVerdict{
+			Pair: pair, Kind: v.Kind, Discovered: v.Discovered, Chosen: v.Chosen, Running: running, Installed: running || atHand(pair),
 			Skipped: v.Skipped, Pinned: v.Pinned, Retracted: v.Retracted, Deprecated: v.Deprecated, Reason: v.Reason,
 		})
 	}
-	return p
+	return list
 }
 
 func (e *Engine) atHand(p Pair) bool {
@@ -330,6 +342,16 @@ func (e *Engine) atHand(p Pair) bool {
 }
 
 func (e *Engine) updateStatus(u *update, now time.Time) *UpdateProgress {
+	p := e.progressOf(u, now, stepNames, stepOrder)
+	if u.State == StateProbation && e.health.Detail != "" {
+		p.Detail += "; " + e.health.Detail
+	}
+	return p
+}
+
+// progressOf shows an update under way, of the service or of upkeep itself:
+// there is only one of both at a time.
+func (e *Engine) progressOf(u *update, now time.Time, stepNames map[State]string, order []State) *UpdateProgress {
 	p := &UpdateProgress{
 		ID: u.ID, Kind: u.Kind, From: u.From, To: u.To, By: u.By, State: u.State, Step: e.progress.Step, Detail: e.progress.Detail,
 		Percent: e.progress.Percent, Started: u.Started, StepFrom: u.StepFrom, Deadline: u.Deadline, Log: slices.Clone(e.updateLog),
@@ -341,15 +363,11 @@ func (e *Engine) updateStatus(u *update, now time.Time) *UpdateProgress {
 		if left := u.Deadline.Sub(now); left > 0 {
 			p.Detail = fmt.Sprintf("%d s left", int(left.Seconds()+0.999))
 		}
-		if e.health.Detail != "" {
-			p.Detail += "; " + e.health.Detail
-		}
 	} else {
 		p.Deadline = time.Time{}
 	}
 	p.Steps = slices.Clone(u.StepsDone)
 	p.Steps = append(p.Steps, Step{State: u.State, Name: stepNames[u.State], Now: true, Took: now.Sub(u.StepFrom)})
-	order := stepOrder
 	if u.State == StateRollingBack || u.State == StateRolledBack {
 		order = []State{StateRollingBack, StateRolledBack}
 	}

@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/internal/buildinfo"
 	"example.org/upkeep/internal/metric"
+	"example.org/upkeep/supervisor/cgroup"
+	"example.org/upkeep/supervisor/handoff"
+	"example.org/upkeep/supervisor/notify"
 	"example.org/upkeep/supervisor/policy"
 	"example.org/upkeep/supervisor/process"
 	"example.org/upkeep/supervisor/state"
@@ -99,6 +103,22 @@ type Deps struct {
 	Metrics  *metric.Registry
 	Kinds    []string // of verification errors
 	Self     SelfStatus
+	// Successor starts other versions of upkeep; nil = upkeep doesn't update itself.
+	Successor Successor
+	// Inherited is what the version before handed over, nil after an ordinary start.
+	Inherited *handoff.Bundle
+	// Handovers are parts that live on in the next version of upkeep.
+	Handovers []Handover
+	// Received are the sockets that systemd passed or kept; StoreFile has it keep
+	// one beyond a crash of upkeep, ForgetFile gives it up; nil = nobody does.
+	Received   []notify.Named
+	StoreFile  func(name string, f *os.File)
+	ForgetFile func(name string)
+	// Notify makes the service's notify socket, Groups its control groups, Store
+	// keeps descriptors for it; nil = there are none.
+	Notify func(notify.Options) (*notify.Session, error)
+	Groups *cgroup.Group
+	Store  *notify.Store
 	// UpdatesErr says what is wrong with the configuration of updates: the
 	// service runs, updates are paused.
 	UpdatesErr error

@@ -1,7 +1,9 @@
 package supervisor
 
 import (
+	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"example.org/upkeep/supervisor/policy"
@@ -12,7 +14,7 @@ type document struct {
 	Seed      string               `json:"seed"` // of this installation's place in the jitter
 	Update    *update              `json:"update,omitempty"`
 	Repair    string               `json:"repair,omitempty"` // file that the service's name is to stand for and doesn't
-	Installed []installed          `json:"installed,omitempty"`
+	Installed binaryList           `json:"installed,omitempty"`
 	Paused    bool                 `json:"paused,omitempty"`
 	PausedBy  string               `json:"paused_by,omitempty"`
 	PausedWhy string               `json:"paused_reason,omitempty"`
@@ -25,6 +27,19 @@ type document struct {
 	Events    []Event              `json:"events,omitempty"`
 	Last      *Result              `json:"last_result,omitempty"`
 	Known     *known               `json:"known,omitempty"`
+	Self      selfDocument         `json:"self,omitzero"`
+}
+
+// selfDocument is what there is to know of upkeep itself.
+type selfDocument struct {
+	Update    *update              `json:"update,omitempty"`
+	Installed binaryList           `json:"installed,omitempty"`
+	Skips     []Skip               `json:"skips,omitempty"`
+	FirstSeen map[string]time.Time `json:"first_seen,omitempty"`
+	Failures  map[string]failure   `json:"failures,omitempty"`
+	Known     *known               `json:"known,omitempty"`
+	Last      *Result              `json:"last_result,omitempty"`
+	Since     time.Time            `json:"since,omitzero"` // when the version took over
 }
 
 // known is the last good answer of discovery, so that status and decisions
@@ -85,35 +100,50 @@ type installed struct {
 
 // failure is remembered for as long as its wait.
 type failure struct {
-	Count int       `json:"count"`
-	Until time.Time `json:"until"`
-	Text  string    `json:"text"`
+	Count     int       `json:"count"`
+	Until     time.Time `json:"until"`
+	Text      string    `json:"text"`
+	Cancelled bool      `json:"cancelled,omitempty"` // somebody didn't want it now
 }
 
-func (d *document) binary(file string) *installed {
-	for i := range d.Installed {
-		if d.Installed[i].File == file {
-			return &d.Installed[i]
+// words say why a candidate isn't installed yet.
+func (f failure) words() string {
+	if f.Cancelled {
+		return f.Text
+	}
+	return fmt.Sprintf("it failed %d times, the last time because: %s", f.Count, f.Text)
+}
+
+// binaryList are binaries that can be gone back to.
+type binaryList []installed
+
+func (l binaryList) find(file string) *installed {
+	for i := range l {
+		if l[i].File == file {
+			return &l[i]
 		}
 	}
 	return nil
 }
 
-func (d *document) remember(b installed) {
-	if old := d.binary(b.File); old != nil {
+func (l *binaryList) remember(b installed) {
+	if old := l.find(b.File); old != nil {
 		*old = b
 		return
 	}
-	d.Installed = append(d.Installed, b)
+	*l = append(*l, b)
 }
 
-func (d *document) skipped(p Pair) bool {
-	for _, s := range d.Skips {
-		if s.Pair == p {
-			return true
-		}
-	}
-	return false
+func (l *binaryList) forget(file string) {
+	*l = slices.DeleteFunc(*l, func(b installed) bool { return b.File == file })
+}
+
+func (d *document) binary(file string) *installed { return d.Installed.find(file) }
+
+func (d *document) skipped(p Pair) bool { return skips(d.Skips, p) }
+
+func skips(list []Skip, p Pair) bool {
+	return slices.ContainsFunc(list, func(s Skip) bool { return s.Pair == p })
 }
 
 // policyPair and pairOf translate between the page's type and the policy's.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.org/upkeep/internal/durable"
+	"example.org/upkeep/supervisor/handoff"
 	"example.org/upkeep/supervisor/install"
 	"example.org/upkeep/supervisor/policy"
 	"example.org/upkeep/supervisor/process"
@@ -35,6 +36,10 @@ type Engine struct {
 	hist    state.History[Result]
 	metrics *metrics
 	place   install.Place
+
+	listening   *listening
+	companies   sync.Map    // process.Process → *company
+	expectReady atomic.Bool // the version before has said READY=1
 
 	msgs  chan func()
 	began chan struct{} // closed when the service was started
@@ -68,6 +73,16 @@ type Engine struct {
 	progress  Progress
 	work      *work // the state's work under way
 	planTimer *time.Timer
+
+	selfDecision policy.Decision
+	selfListed   []policy.Release
+	selfErr      string // of the last question for upkeep's own versions
+	selfWork     *work
+	selfTimer    *time.Timer
+	trial        bool            // this is a version on trial: it changes nothing
+	taken        bool            // the version before handed everything over
+	runCtx       context.Context // of Run: ends when upkeep is told to
+
 	saveTimer *time.Timer
 	stopping  bool            // the supervisor is to end
 	exit      chan int        // the status to end with
@@ -129,20 +144,36 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	e.killCtx, e.kill = context.WithCancel(context.Background())
 	e.deps.Self.Started = deps.Now()
 	e.deps.Self.Pid = os.Getpid()
-	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
+	if _, e.trial = OnTrial(deps.Inherited); !e.trial {
+		if err := e.takeFolder(cfg.State); err != nil {
+			return nil, err
+		}
+	}
+	e.metrics = newMetrics(deps.Metrics, append(deps.Kinds[:len(deps.Kinds):len(deps.Kinds)], kindChanged, kindOther))
+	e.metrics.selfInfo.With(valid(deps.Self.Version), valid(deps.Self.GoVersion)).Set(1)
+	e.listening = newListening(&cfg, &e.deps)
+	e.useConfig(cfg)
+	return e, nil
+}
+
+// takeFolder makes the state folder ours.
+func (e *Engine) takeFolder(dir string) error {
+	if f := e.deps.Inherited.Take(lockFile); f != nil {
+		e.lock = durable.Adopt(f)
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		e.stateErr = fmt.Errorf("making the state folder: %w", err)
 	}
-	lock, err := durable.Lock(filepath.Join(cfg.State, "lock"))
+	lock, err := durable.Lock(filepath.Join(dir, "lock"))
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, fmt.Errorf("%w: %s is in use; one upkeep supervises one service, with a state folder of its own", ErrRunning, cfg.State)
+		return fmt.Errorf("%w: %s is in use; one upkeep supervises one service, with a state folder of its own", ErrRunning, dir)
 	}
 	if err != nil && e.stateErr == nil {
 		e.stateErr = err
 	}
 	e.lock = lock
-	e.metrics = newMetrics(deps.Metrics, append(deps.Kinds[:len(deps.Kinds):len(deps.Kinds)], kindChanged))
-	e.useConfig(cfg)
-	return e, nil
+	return nil
 }
 
 // useConfig takes what depends on the configuration alone.
@@ -154,6 +185,7 @@ func (e *Engine) useConfig(cfg Config) {
 	}
 	e.windows = w
 	e.health.Configured = e.checker().Configured()
+	e.listening.configure(&cfg)
 }
 
 func (e *Engine) conf() *Config { return e.cfg.Load() }
@@ -162,7 +194,9 @@ func (e *Engine) checker() Checker {
 	if e.deps.Checker != nil {
 		return e.deps.Checker
 	}
-	return newHealth(e.conf().Health, e.deps.Commands)
+	h := newHealth(e.conf().Health, e.deps.Commands)
+	h.vacant = e.listening.vacant
+	return h
 }
 
 // Run supervises until the service ends by itself or ctx does, and returns the
@@ -182,7 +216,21 @@ func (e *Engine) Run(ctx context.Context) (status int, err error) {
 }
 
 func (e *Engine) run(ctx context.Context, poll func()) (status int, err error) {
+	e.runCtx = ctx
 	e.load()
+	taken, err := e.resume()
+	if err != nil {
+		e.addEvent(Event{Kind: "left_over", Text: err.Error()})
+	}
+	if taken {
+		return e.loop(ctx, poll)
+	}
+	if file := e.recoverSelf(); file != "" {
+		// The service is started by the version that is to stay.
+		e.log.Warn("going on as the version before", "file", file)
+		err := e.deps.Successor.Replace(e.conf().State, nil, file, handoff.New())
+		e.log.Error("the version before can't be started; this one goes on", "err", err)
+	}
 	if said, err := e.deps.Runner.Recover(); err != nil {
 		e.addEvent(Event{Kind: "left_over", Text: err.Error()})
 	} else if said != "" {
@@ -196,6 +244,31 @@ func (e *Engine) run(ctx context.Context, poll func()) (status int, err error) {
 	if err := e.begin(); err != nil {
 		return 1, err
 	}
+	return e.loop(ctx, poll)
+}
+
+// resume goes on with what the version before handed over, if it did.
+func (e *Engine) resume() (taken bool, err error) {
+	if e.deps.Inherited == nil {
+		return false, nil
+	}
+	defer e.deps.Inherited.Close()
+	var h handedEngine
+	if e.deps.Inherited.Get(engineKey, &h) {
+		e.use(h.Current)
+	}
+	if taken, err = e.takeOver(e.deps.Inherited); !taken {
+		return false, err
+	}
+	e.recoverSelf()
+	if u := e.doc.Update; u != nil && u.State == StateScheduled {
+		e.event(evRecover, "")
+	}
+	e.replan()
+	return true, nil
+}
+
+func (e *Engine) loop(ctx context.Context, poll func()) (status int, err error) {
 	close(e.began)
 	file := e.current
 	go func() {
@@ -232,6 +305,9 @@ func (e *Engine) WaitStarted(ctx context.Context) bool {
 // begin starts the service, first undoing an update that was under way.
 func (e *Engine) begin() error {
 	e.look()
+	if err := e.listening.open(); err != nil {
+		return err
+	}
 	u := e.doc.Update
 	if u != nil && u.State.touched() {
 		e.log.Warn("undoing an update that was interrupted", "from", u.From.String(), "to", u.To.String(), "state", u.State)
@@ -282,6 +358,9 @@ func (e *Engine) load() {
 	}
 	if e.doc.Failures == nil {
 		e.doc.Failures = map[string]failure{}
+	}
+	if e.doc.Self.Failures == nil {
+		e.doc.Self.Failures = map[string]failure{}
 	}
 	if e.history, err = e.hist.Last(maxHistory); err != nil {
 		e.log.Error(err.Error())

@@ -127,9 +127,93 @@ var transitions = map[State]map[event]State{
 	},
 }
 
+// selfTransitions is the same machine for updates of upkeep itself. The new
+// version is on probation as a child, while this one goes on with everything; only
+// what has passed is put in its place and started in it. So nothing is
+// stopped, and up to StateProbation nothing is touched.
+var selfTransitions = map[State]map[event]State{
+	StateIdle: {
+		evPlan:    StateScheduled,
+		evGo:      StateFetching,
+		evUnplan:  StateIdle,
+		evCancel:  StateIdle,
+		evExit:    StateIdle,
+		evStop:    StateIdle,
+		evRecover: StateIdle,
+	},
+	StateScheduled: {
+		evPlan:    StateScheduled,
+		evUnplan:  StateIdle,
+		evCancel:  StateIdle,
+		evGo:      StateFetching,
+		evExit:    StateScheduled,
+		evStop:    StateScheduled,
+		evRecover: StateIdle,
+	},
+	StateFetching: {
+		evDone:    StateVerified,
+		evFail:    StateIdle,
+		evCancel:  StateIdle,
+		evExit:    StateFetching,
+		evStop:    StateIdle,
+		evRecover: StateIdle,
+	},
+	StateVerified: {
+		evDone:    StateProbation,
+		evFail:    StateIdle,
+		evCancel:  StateIdle,
+		evExit:    StateVerified,
+		evStop:    StateIdle,
+		evRecover: StateIdle,
+	},
+	StateProbation: {
+		evDone:    StateSwitching,
+		evFail:    StateRolledBack,
+		evCancel:  StateIdle,
+		evExit:    StateIdle, // the service needs this version's whole attention
+		evStop:    StateIdle,
+		evRecover: StateIdle,
+	},
+	StateSwitching: {
+		evDone:    StateStarting,
+		evFail:    StateRollingBack,
+		evExit:    StateRollingBack,
+		evStop:    StateRollingBack,
+		evRecover: StateRollingBack,
+	},
+	StateStarting: {
+		evDone:    StateCommitted, // said by the new version, when it has taken over
+		evFail:    StateRollingBack,
+		evExit:    StateRollingBack,
+		evStop:    StateRollingBack,
+		evRecover: StateRollingBack,
+	},
+	StateCommitted: {
+		evDone:    StateIdle,
+		evExit:    StateCommitted,
+		evStop:    StateIdle,
+		evRecover: StateIdle,
+	},
+	StateRollingBack: {
+		evDone:    StateRolledBack,
+		evFail:    StateRolledBack,
+		evExit:    StateRollingBack,
+		evStop:    StateRollingBack,
+		evRecover: StateRollingBack,
+	},
+	StateRolledBack: {
+		evDone:    StateIdle,
+		evExit:    StateRolledBack,
+		evStop:    StateIdle,
+		evRecover: StateIdle,
+	},
+}
+
 // next returns the state that an event leads to.
-func next(s State, e event) (State, error) {
-	to, ok := transitions[s][e]
+func next(s State, e event) (State, error) { return nextIn(transitions, s, e) }
+
+func nextIn(table map[State]map[event]State, s State, e event) (State, error) {
+	to, ok := table[s][e]
 	if !ok {
 		return s, fmt.Errorf("update in state %q cannot take the event %q", s, e)
 	}

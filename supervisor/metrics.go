@@ -26,6 +26,9 @@ type metrics struct {
 	discoveryFailures metric.Counter
 	verifications     metric.CounterVec
 	logSize           metric.Gauge
+	selfInfo          metric.GaugeVec
+	selfAvailable     metric.Gauge
+	selfUpdates       metric.CounterVec
 
 	kinds map[string]bool
 }
@@ -55,6 +58,9 @@ func newMetrics(reg *metric.Registry, kinds []string) *metrics {
 		discoveryFailures: counter("discovery_failures_total", "Rounds of discovery without a validated answer."),
 		verifications:     reg.CounterVec("upkeep_verification_failures_total", "Things from the network that failed verification: somebody lies or something is broken.", "kind"),
 		logSize:           gauge("log_size", "Size of the log behind the last answer of discovery, in records."),
+		selfInfo:          reg.GaugeVec("upkeep_self_info", "The running upkeep; always 1.", "version", "go_version"),
+		selfAvailable:     gauge("self_update_available", "1 when a newer version of upkeep itself is known that may be installed, by itself or by hand."),
+		selfUpdates:       reg.CounterVec("upkeep_self_updates_total", "Updates of upkeep itself by how they ended, as seen by the version that runs.", "result"),
 		kinds:             map[string]bool{otherKind: true},
 	}
 	m.stateOK.Set(1)
@@ -64,6 +70,7 @@ func newMetrics(reg *metric.Registry, kinds []string) *metrics {
 	}
 	for _, r := range []string{ResultInstalled, ResultRolledBack, ResultRefused, ResultFailed, ResultCancelled, ResultPostponed} {
 		m.updates.With(r)
+		m.selfUpdates.With(r)
 	}
 	for _, k := range append(kinds, otherKind) {
 		m.kinds[k] = true
@@ -88,7 +95,12 @@ func (m *metrics) verification(kind string) {
 }
 
 func (m *metrics) result(r Result) {
-	if r.Kind != kindUpdate && r.Kind != kindRollback {
+	switch r.Kind {
+	case kindSelfUpdate, kindSelfRollback:
+		m.selfUpdates.With(r.Result).Inc()
+		return
+	case kindUpdate, kindRollback:
+	default:
 		return
 	}
 	m.updates.With(r.Result).Inc()

@@ -54,10 +54,14 @@ func (e *Engine) policyInput() policy.Input {
 // discovered bounds what an index says of a version's age by when it was first
 // seen here: a missing time or one in the future must not last for ever.
 func (e *Engine) discovered(key string, said time.Time) time.Time {
-	seen, ok := e.doc.FirstSeen[key]
+	return e.seen(e.doc.FirstSeen, key, said)
+}
+
+func (e *Engine) seen(first map[string]time.Time, key string, said time.Time) time.Time {
+	seen, ok := first[key]
 	if !ok {
 		seen = e.now()
-		e.doc.FirstSeen[key] = seen
+		first[key] = seen
 		e.dirty = true
 	}
 	if said.IsZero() || said.After(seen) {
@@ -81,11 +85,9 @@ func (e *Engine) replan() {
 	e.decision = policy.Decide(in)
 	e.metrics.plan(e.decision, e.doc)
 	defer e.changed()
+	defer e.replanSelf()
 	u := e.doc.Update
-	if u != nil && u.State != StateScheduled && u.State != StateIdle {
-		return
-	}
-	if e.stopping {
+	if e.busy() || e.selfBusy() || e.stopping || e.trial {
 		return
 	}
 	e.repair()
@@ -146,17 +148,31 @@ func (e *Engine) when(c *policy.Candidate, u *update, now time.Time) schedule.Wh
 		Seed: e.doc.Seed + c.Version + c.GoVersion,
 	}
 	if f, ok := e.doc.Failures[pairOf(c.Pair).String()]; ok {
-		in.Retry = f.Until
-		// A clock that was set back must not make the wait longer than it is at most.
-		if limit := in.Now.Add(e.conf().Updates.BackoffMax.D()); in.Retry.After(limit) {
-			in.Retry = limit
-		}
+		in.Retry = e.retryAt(f, now)
 	}
 	if u != nil {
 		in.Spread = u.Started
 	}
 	return schedule.At(in)
 }
+
+// retryAt is when something that failed is tried again.
+func (e *Engine) retryAt(f failure, now time.Time) time.Time {
+	cfg := e.conf().Updates
+	longest := cfg.BackoffMax.D()
+	if f.Cancelled {
+		longest = cancelPause(cfg)
+	}
+	// A clock that was set back must not make the wait longer than it is at most.
+	if limit := now.Add(longest); f.Until.After(limit) {
+		return limit
+	}
+	return f.Until
+}
+
+// cancelPause is for how long an update that somebody cancelled isn't begun
+// again by itself: what that person wants to do about it needs a while.
+func cancelPause(cfg UpdatesConfig) time.Duration { return max(cfg.Interval.D(), time.Hour) }
 
 // askTimeout bounds one round of discovery.
 const askTimeout = time.Minute
@@ -179,6 +195,7 @@ func (e *Engine) poll(ctx context.Context) {
 		} else {
 			failures = 0
 		}
+		e.askSelf(ctx)
 		pause := askPause(e.conf().Updates, failures)
 		// Spread, so that many machines don't ask at the same moment for ever.
 		pause += time.Duration((rand.Float64() - 0.5) * 0.1 * float64(pause))
@@ -246,6 +263,34 @@ func (e *Engine) ask(ctx context.Context) error {
 		})
 	}
 	return err
+}
+
+// askSelf asks for new versions of upkeep itself.
+func (e *Engine) askSelf(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var module, line string
+	var need bool
+	if err := e.do(ctx, func() {
+		if e.selfOff() == "" {
+			module = e.deps.Self.Module
+		}
+		need, line = e.selfDecision.NeedList, semver.MajorMinor(e.deps.Self.Version)
+	}); err != nil || module == "" || e.deps.Versions == nil {
+		return
+	}
+	k, err := e.deps.Versions.Ask(ctx, module)
+	var listed []policy.Release
+	if err == nil && need {
+		var errList error
+		if listed, errList = e.deps.Versions.List(ctx, module, line); errList != nil {
+			e.log.Warn("patches of upkeep's own line can't be listed", "line", line, "err", errList)
+		}
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return
+	}
+	e.post(func() { e.learnedSelf(k, listed, err) })
 }
 
 // learned takes what discovery found.

@@ -36,6 +36,10 @@ func firstAsk(now, last time.Time, interval time.Duration, seed, module string) 
 // firstAsk is the wait before the engine's first question.
 func (e *Engine) firstAsk(ctx context.Context) (wait time.Duration) {
 	_ = e.do(ctx, func() {
+		if e.taken && !e.knowledge.NextAsk.IsZero() {
+			wait = max(0, e.knowledge.NextAsk.Sub(e.now())) // as the version before had it in mind
+			return
+		}
 		k := e.doc.Known
 		if k == nil || e.knowledge.Error != "" {
 			return

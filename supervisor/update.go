@@ -8,13 +8,16 @@ import (
 	"strconv"
 	"time"
 
+	"example.org/upkeep/supervisor/install"
 	"example.org/upkeep/supervisor/process"
 	"example.org/upkeep/supervisor/schedule"
 )
 
 const (
-	kindUpdate   = "update"
-	kindRollback = "rollback"
+	kindUpdate       = "update"
+	kindRollback     = "rollback"
+	kindSelfUpdate   = "self_update" // of upkeep itself
+	kindSelfRollback = "self_rollback"
 )
 
 // stepNames are the lines of the progress display.
@@ -166,9 +169,21 @@ func (e *Engine) finishRecord(u *update) {
 
 // remember makes a failed update wait longer each time.
 func (e *Engine) remember(u *update, err error) {
+	e.rememberIn(e.doc.Failures, u, err)
+}
+
+// rememberCancel makes an update that somebody cancelled wait.
+func (e *Engine) rememberCancel(u *update, failures map[string]failure, by string) {
+	f := failures[u.To.String()]
+	f.Until, f.Text, f.Cancelled = e.now().Add(cancelPause(e.conf().Updates)), "it was cancelled by "+by, true
+	failures[u.To.String()] = f
+}
+
+func (e *Engine) rememberIn(failures map[string]failure, u *update, err error) {
 	cfg := e.conf().Updates
 	key := u.To.String()
-	f := e.doc.Failures[key]
+	f := failures[key]
+	f.Cancelled = false
 	f.Count++
 	f.Text = err.Error()
 	limit := cfg.BackoffMax.D()
@@ -180,7 +195,7 @@ func (e *Engine) remember(u *update, err error) {
 	if errors.As(err, &permanent) {
 		f.Until = e.now().Add(limit)
 	}
-	e.doc.Failures[key] = f
+	failures[key] = f
 }
 
 // commit makes the new version the one to keep, for the journal.
@@ -199,11 +214,15 @@ func (e *Engine) commit(u *update) {
 
 // prune removes the binaries that nobody goes back to.
 func (e *Engine) prune() {
-	kept := slices.Clone(e.doc.Installed)
+	e.pruneList(&e.doc.Installed, e.place, e.current)
+}
+
+func (e *Engine) pruneList(list *binaryList, place install.Place, current string) {
+	kept := slices.Clone(*list)
 	slices.SortStableFunc(kept, func(a, b installed) int { return b.Since.Compare(a.Since) })
 	n := 0
 	for _, b := range kept {
-		if b.File == e.current {
+		if b.File == current {
 			continue
 		}
 		if n++; n <= e.conf().Updates.Keep {
@@ -212,11 +231,11 @@ func (e *Engine) prune() {
 			}
 			n--
 		}
-		if err := e.place.Remove(b.File); err != nil {
+		if err := place.Remove(b.File); err != nil {
 			e.log.Warn(err.Error())
 			continue
 		}
-		e.doc.Installed = slices.DeleteFunc(e.doc.Installed, func(x installed) bool { return x.File == b.File })
+		list.forget(b.File)
 	}
 }
 
@@ -281,6 +300,9 @@ func (e *Engine) exited(p process.Process) {
 		blame(e.doc.Update)
 		e.event(evExit, "the new version "+p.Exit().String())
 		return
+	}
+	if e.selfBusy() {
+		e.selfEvent(evExit, "the service ended in the middle of it")
 	}
 	e.proc = nil
 	// What it started is still there and would hold its ports and files.
@@ -361,7 +383,12 @@ func (e *Engine) startCurrent() error {
 // stop ends the service, then the engine. It wins over an update under way.
 func (e *Engine) stop() {
 	e.stopping = true
+	e.listening.release()
 	e.log.Info("stopping")
+	if e.selfBusy() {
+		e.selfEvent(evStop, "upkeep was stopped") // its end goes on with the stop
+		return
+	}
 	if u := e.doc.Update; u != nil && u.State != StateScheduled {
 		switch {
 		case u.State == StateRollingBack:

@@ -30,7 +30,7 @@ func (e *Engine) enter(u *update, s State) {
 	case StateScheduled:
 		// replan has set the timer.
 	case StateFetching:
-		f := fetching{u: c, old: e.current, spec: e.specFor(c.To)}
+		f := fetching{u: c, old: e.current, spec: e.specFor(c.To), place: e.place, list: &e.doc.Installed, keepAs: e.fileFor(c.From)}
 		if have := e.doc.binary(c.ToFile); have != nil && have.Pair == c.To {
 			f.have = new(*have)
 		}
@@ -61,6 +61,7 @@ func (e *Engine) enter(u *update, s State) {
 		checker, cfg := e.checker(), e.conf().Health
 		e.start(u, func(ctx context.Context) outcome { return e.probation(ctx, checker, cfg, proc) })
 	case StateCommitted:
+		e.listening.ready()
 		e.record(e.result(u, ResultInstalled))
 		e.prune()
 		e.start(u, func(ctx context.Context) outcome {
@@ -86,6 +87,11 @@ type fetching struct {
 	spec spec.Spec  // of the new one
 	have *installed // the new one, when it was installed before
 	kept *installed // the old one, when its sum is known
+
+	place  install.Place
+	keepAs string      // name for the old one, when it has none of its own
+	list   *binaryList // for the engine's goroutine only
+	own    string      // upkeep's own binary: its name may stand for another one already
 }
 
 // fetch obtains the binary, if it isn't at hand, and makes it ready to run.
@@ -93,9 +99,12 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 	u, have := f.u, f.have
 	fail := func(err error) outcome { return outcome{event: evFail, err: err} }
 	// The binary in use has to stay at hand under a name of its own.
-	kept, err := e.place.Keep(filepath.Base(e.fileFor(u.From)))
+	kept, err := f.place.Keep(filepath.Base(f.keepAs))
 	if err != nil {
 		return fail(err)
+	}
+	if f.own != "" && !f.place.Uses(f.own) {
+		kept = f.own
 	}
 	var fromSum string
 	var fromSize int64
@@ -106,8 +115,8 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 	}
 	keep := func(n *update) {
 		n.FromFile, n.FromSum = kept, fromSum
-		if e.doc.binary(kept) == nil {
-			e.doc.remember(installed{Pair: u.From, File: kept, Sum: fromSum, Size: fromSize, Since: fileTime(kept)})
+		if f.list.find(kept) == nil {
+			f.list.remember(installed{Pair: u.From, File: kept, Sum: fromSum, Size: fromSize, Since: fileTime(kept)})
 		}
 	}
 	// Whether it is still what was verified is seen in the next state, of the
@@ -119,7 +128,7 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 			n.ToSum, n.Size, n.Builder, n.LogIndex, n.LogSize = b.Sum, b.Size, b.Builder, b.LogIndex, b.LogSize
 		}}
 	}
-	if u.Kind == kindRollback {
+	if u.Kind == kindRollback || u.Kind == kindSelfRollback {
 		return fail(fmt.Errorf("%s is no longer there as it was installed, so it can't be gone back to", u.ToFile))
 	}
 	say := func(p Progress) { e.post(func() { e.say(u.ID, p) }) }
@@ -127,7 +136,7 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 	if err != nil {
 		return fail(err)
 	}
-	if err := e.place.Room(b.Size); err != nil {
+	if err := f.place.Room(b.Size); err != nil {
 		return fail(err)
 	}
 	if err := e.deps.Binaries.Download(ctx, b, u.ToFile, say); err != nil {
@@ -139,7 +148,7 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 	return outcome{event: evDone, apply: func(n *update) {
 		keep(n)
 		n.ToSum, n.Size, n.Builder, n.LogIndex, n.LogSize = b.Sum, b.Size, b.Builder, b.LogIndex, b.LogSize
-		e.doc.remember(installed{Pair: u.To, File: u.ToFile, Sum: b.Sum, Size: b.Size,
+		f.list.remember(installed{Pair: u.To, File: u.ToFile, Sum: b.Sum, Size: b.Size,
 			Builder: b.Builder, LogIndex: b.LogIndex, LogSize: b.LogSize, Since: e.now()})
 		if install.Capabilities(f.old) {
 			e.addEvent(Event{Kind: "file_capabilities", Version: u.To.Version, Text: "the old binary has file capabilities, which the new one cannot inherit; " +
@@ -173,13 +182,17 @@ func (e *Engine) specFor(p Pair) spec.Spec {
 
 // fileFor is the name of a version's binary.
 func (e *Engine) fileFor(p Pair) string {
-	base := filepath.Base(e.conf().Service.Path)
+	return fileFor(e.place, p, e.conf().Service.Stripped)
+}
+
+func fileFor(place install.Place, p Pair, stripped bool) string {
+	base := filepath.Base(place.Path)
 	exe := filepath.Ext(base)
 	if !strings.EqualFold(exe, ".exe") {
 		exe = ""
 	}
 	name := strings.TrimSuffix(base, exe) + "-" + p.Version + "-" + p.GoVersion
-	if e.conf().Service.Stripped {
+	if stripped {
 		name += "-stripped"
 	}
 	name = strings.Map(func(r rune) rune {
@@ -188,7 +201,7 @@ func (e *Engine) fileFor(p Pair) string {
 		}
 		return '_' // "(devel)"
 	}, name)
-	return e.place.File(name + exe)
+	return place.File(name + exe)
 }
 
 // notNow is the exit status of a before-update hook that wants to be asked later.
@@ -210,9 +223,7 @@ func (e *Engine) before(ctx context.Context, u update) outcome {
 	if err := install.CheckOpen(f, u.ToSum); err != nil {
 		f.Close()
 		// Forgotten, so that the next try downloads it again.
-		forget := func(n *update) {
-			e.doc.Installed = slices.DeleteFunc(e.doc.Installed, func(b installed) bool { return b.File == n.ToFile })
-		}
+		forget := func(n *update) { e.doc.Installed.forget(n.ToFile) }
 		return outcome{event: evFail, err: &VerificationError{kindChanged, err}, apply: forget}
 	}
 	return outcome{event: evDone, apply: func(n *update) { n.open = f }}
@@ -311,6 +322,7 @@ func (e *Engine) processSpec(file string) process.Spec {
 	if e.conf().Process.Output == "keep" {
 		s.Output = e.deps.Output
 	}
+	e.listening.apply(&s)
 	return s
 }
 

@@ -4,9 +4,12 @@ package install
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // chown gives the file the owner that fi tells of, when it isn't already so.
@@ -29,4 +32,12 @@ func chown(file string, fi fs.FileInfo) error {
 		return nil
 	}
 	return err
+}
+
+// Writable returns why binaries can't be put beside the name, "" when they can.
+func (p Place) Writable() string {
+	if err := unix.Access(p.Dir, unix.W_OK); err != nil {
+		return fmt.Sprintf("the folder %s can't be written: %v", p.Dir, err)
+	}
+	return ""
 }

@@ -17,3 +17,6 @@ func freeSpace(dir string) (uint64, error) {
 	err = windows.GetDiskFreeSpaceEx(p, &free, nil, nil)
 	return free, err
 }
+
+// Writable returns why binaries can't be put beside the name, "" when that isn't known.
+func (p Place) Writable() string { return "" }

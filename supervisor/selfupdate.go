@@ -1,0 +1,340 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"example.org/upkeep/supervisor/install"
+)
+
+// selfSteps are the lines of the progress display of an update of upkeep.
+var selfSteps = map[State]string{
+	StateFetching:    "Build, download and verify",
+	StateVerified:    "Check what it says of itself",
+	StateProbation:   "Try it beside the running one",
+	StateSwitching:   "Put the new version in its place",
+	StateStarting:    "Take over, with everything that is open",
+	StateCommitted:   "Done",
+	StateRollingBack: "Put the running version back in its place",
+	StateRolledBack:  "The version before goes on",
+}
+
+var selfOrder = []State{StateFetching, StateVerified, StateProbation, StateSwitching, StateStarting, StateCommitted}
+
+// kindOther is the kind of verification failures of binaries that aren't what
+// they were said to be.
+const kindOther = "other_binary"
+
+func (e *Engine) newSelfUpdate(kind, step string, to Pair, by string, asked bool) *update {
+	return &update{
+		ID:   e.now().UTC().Format("20060102T150405") + "-" + strconv.FormatInt(int64(e.now().Nanosecond()/1000), 36),
+		Kind: kind, Step: step, From: e.selfRunning(), To: to, FromFile: e.deps.Self.Binary, ToFile: e.selfFile(to), By: by, Asked: asked, State: StateIdle,
+	}
+}
+
+func (e *Engine) launchSelf(u *update) {
+	u.Started, u.From = e.now(), e.selfRunning()
+	e.updateLog, e.progress = nil, Progress{}
+	e.doc.Self.Update = u
+	e.selfEvent(evGo, "")
+}
+
+// selfEvent takes an event through the machine of upkeep's own updates, as
+// [Engine.event] does for the service's.
+func (e *Engine) selfEvent(ev event, reason string) {
+	u := e.doc.Self.Update
+	if u == nil {
+		return
+	}
+	from := u.State
+	to, err := nextIn(selfTransitions, from, ev)
+	if err != nil {
+		e.log.Error(err.Error())
+		return
+	}
+	if to == from {
+		return
+	}
+	now := e.now()
+	if reason != "" && (to == StateRollingBack || to == StateRolledBack || to == StateIdle) {
+		u.Reason = reason
+	}
+	if from != StateIdle && from != StateScheduled {
+		u.StepsDone = append(u.StepsDone, Step{State: from, Name: selfSteps[from], Done: true, Took: now.Sub(u.StepFrom)})
+	}
+	u.StepFrom, e.progress = now, Progress{}
+	if to != StateIdle && to != StateScheduled {
+		e.logLine(selfSteps[to])
+		e.log.Info("update of upkeep", "id", u.ID, "from", u.From.String(), "to", u.To.String(), "state", to, "reason", reason)
+	}
+	u.State = to
+	switch to {
+	case StateIdle:
+		e.leaveSelf(u, from, ev)
+	case StateCommitted:
+		e.commitSelf(u)
+	case StateRolledBack:
+		e.rolledBackSelf(u)
+	}
+	if err := e.save(); err != nil {
+		switch to {
+		case StateFetching, StateVerified, StateProbation:
+			u.Reason = "the journal can't be written: " + err.Error()
+			u.State = StateIdle
+			e.leaveSelf(u, from, evFail)
+			to = StateIdle
+		case StateSwitching, StateStarting:
+			// Nothing that can't be undone was done: the name goes back.
+			u.State, u.Reason, to = StateRollingBack, "the journal can't be written: "+err.Error(), StateRollingBack
+		}
+	}
+	e.overtakeSelf(func() { e.enterSelf(u, to) })
+	e.changed()
+}
+
+func (e *Engine) overtakeSelf(then func()) {
+	if w := e.selfWork; w != nil && !w.done {
+		w.then = then
+		w.cancel()
+		return
+	}
+	then()
+}
+
+// startSelf runs a state's work.
+func (e *Engine) startSelf(u *update, f func(ctx context.Context) outcome) {
+	ctx, cancel := context.WithCancel(e.killCtx)
+	w := &work{cancel: cancel}
+	e.selfWork = w
+	go func() {
+		out := f(ctx)
+		cancel()
+		e.post(func() {
+			w.done = true
+			if out.apply != nil {
+				out.apply(u)
+			}
+			if w.then != nil {
+				w.then()
+				return
+			}
+			if out.err != nil {
+				out.reason = out.err.Error()
+				var verify *VerificationError
+				if errors.As(out.err, &verify) {
+					u.refused = true
+					e.addEvent(Event{Kind: verify.Kind, Security: true, Version: u.To.Version, Text: "upkeep " + out.reason})
+				}
+				e.rememberIn(e.doc.Self.Failures, u, out.err)
+			}
+			e.selfEvent(out.event, out.reason)
+		})
+	}()
+}
+
+// enterSelf begins the work of a state.
+func (e *Engine) enterSelf(u *update, s State) {
+	c := *u
+	switch s {
+	case StateIdle:
+		if u.open != nil {
+			u.open.Close()
+			u.open = nil
+		}
+		if e.stopping && !e.busy() {
+			e.stopService()
+			return
+		}
+		e.replan()
+	case StateFetching:
+		f := fetching{u: c, old: e.deps.Self.Binary, spec: e.selfSpec(c.To), place: e.selfPlace(), list: &e.doc.Self.Installed, keepAs: e.selfFile(c.From),
+			own: e.deps.Self.Binary}
+		if have := f.list.find(c.ToFile); have != nil && have.Pair == c.To {
+			f.have = new(*have)
+		}
+		if kept := f.list.find(f.old); kept != nil {
+			f.kept = new(*kept)
+		}
+		e.startSelf(u, func(ctx context.Context) outcome { return e.fetch(ctx, f) })
+	case StateVerified:
+		e.startSelf(u, func(context.Context) outcome { return e.openSelf(c) })
+	case StateProbation:
+		u.Deadline = e.now().Add(e.conf().Self.Probation.D())
+		t, err := e.newTrial(c)
+		e.startSelf(u, func(ctx context.Context) outcome {
+			if err != nil {
+				return outcome{event: evFail, reason: err.Error()}
+			}
+			return e.try(ctx, t)
+		})
+	case StateSwitching:
+		e.startSelf(u, func(context.Context) outcome {
+			if err := e.selfPlace().Switch(c.ToFile); err != nil {
+				return outcome{event: evFail, reason: err.Error()}
+			}
+			return outcome{event: evDone}
+		})
+	case StateStarting:
+		e.startSelf(u, func(ctx context.Context) outcome { return e.handOver(ctx, c) })
+	case StateCommitted:
+		e.record(e.selfResult(u, ResultInstalled))
+		e.pruneList(&e.doc.Self.Installed, e.selfPlace(), e.deps.Self.Binary)
+		e.selfEvent(evDone, "")
+	case StateRollingBack:
+		e.startSelf(u, func(context.Context) outcome {
+			if err := e.selfPlace().Switch(c.FromFile); err != nil {
+				return outcome{event: evFail, reason: c.Reason + "; and its name still stands for the new version: " + err.Error()}
+			}
+			return outcome{event: evDone}
+		})
+	case StateRolledBack:
+		e.record(e.selfResult(u, ResultRolledBack))
+		e.selfEvent(evDone, "")
+	}
+}
+
+// openSelf opens the new binary, and verifies what it has opened.
+func (e *Engine) openSelf(u update) outcome {
+	f, err := os.Open(u.ToFile)
+	if err != nil {
+		return outcome{event: evFail, err: err}
+	}
+	forget := func(n *update) { e.doc.Self.Installed.forget(n.ToFile) }
+	if err := install.CheckOpen(f, u.ToSum); err != nil {
+		f.Close()
+		return outcome{event: evFail, err: &VerificationError{kindChanged, err}, apply: forget}
+	}
+	// What it is was recorded by the builder; a binary of another module in
+	// upkeep's place would end the service.
+	info, err := e.deps.Inspect(u.ToFile)
+	want := e.selfSpec(u.To)
+	if err == nil {
+		got := info.Spec
+		if got.Module != want.Module || got.Dir != want.Dir || got.Version != want.Version || got.GoVersion != want.GoVersion {
+			err = fmt.Errorf("%s is %s %s of %s/%s, which is not what was asked for", u.ToFile, got.Version, got.GoVersion, got.Module, got.Dir)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return outcome{event: evFail, err: &VerificationError{kindOther, err}, apply: forget}
+	}
+	return outcome{event: evDone, apply: func(n *update) { n.open = f }}
+}
+
+func (e *Engine) selfResult(u *update, result string) Result {
+	r := e.result(u, result)
+	r.Downtime = 0
+	return r
+}
+
+// leaveSelf ends an update that came to nothing.
+func (e *Engine) leaveSelf(u *update, from State, ev event) {
+	e.doc.Self.Update = nil
+	if from == StateIdle || from == StateScheduled || from == StateCommitted || from == StateRolledBack {
+		return
+	}
+	r := e.selfResult(u, ResultFailed)
+	switch {
+	case u.refused:
+		r.Result = ResultRefused
+	case ev != evFail:
+		r.Result = ResultCancelled
+		if ev == evRecover {
+			r.Reason = "upkeep ended while it was preparing an update of itself"
+		}
+		if ev == evExit {
+			// Not at once: a service that keeps ending would have it tried for ever.
+			e.rememberIn(e.doc.Self.Failures, u, errors.New(r.Reason))
+		}
+	}
+	e.doc.Self.Last = &r
+	e.record(r)
+}
+
+// commitSelf is said by the new version.
+func (e *Engine) commitSelf(u *update) {
+	d := &e.doc.Self
+	d.Since = e.now()
+	if b := d.Installed.find(u.ToFile); b != nil {
+		b.Since = d.Since
+	}
+	delete(d.Failures, u.To.String())
+	if u.Kind == kindSelfRollback && !skips(d.Skips, u.From) {
+		d.Skips = append(d.Skips, Skip{Pair: u.From, Sum: u.FromSum, By: u.By, Time: e.now(), Why: "somebody went back to " + u.To.Version})
+	}
+	r := e.selfResult(u, ResultInstalled)
+	d.Last = &r
+}
+
+// rolledBackSelf keeps what was learned from a version of upkeep that failed.
+func (e *Engine) rolledBackSelf(u *update) {
+	d := &e.doc.Self
+	r := e.selfResult(u, ResultRolledBack)
+	d.Last = &r
+	again := d.Failures[u.To.String()].Count > 0
+	if !u.Blame {
+		e.rememberIn(d.Failures, u, errors.New(u.Reason))
+	}
+	if (u.Blame || again) && !skips(d.Skips, u.To) {
+		d.Skips = append(d.Skips, Skip{Pair: u.To, Sum: u.ToSum, By: "upkeep", Time: e.now(), Why: "upkeep went on as it was: " + u.Reason})
+	}
+	e.addEvent(Event{Kind: "self_rolled_back", Version: u.To.Version,
+		Text: fmt.Sprintf("upkeep %s did not take over from %s, which goes on: %s", u.To, u.From, u.Reason)})
+}
+
+// recoverSelf finishes what the program before had under way with upkeep
+// itself. It returns the file to go on as when this version is not to stay.
+func (e *Engine) recoverSelf() (goBack string) {
+	u := e.doc.Self.Update
+	if u == nil {
+		return ""
+	}
+	if e.taken {
+		e.commitTaken(u)
+		return ""
+	}
+	switch u.State {
+	case StateSwitching, StateStarting, StateRollingBack:
+		// It ended in the middle of the change: as the old version still or as
+		// the new one already. Either way the old one is to go on.
+		if u.Reason == "" {
+			u.Reason = fmt.Sprintf("upkeep ended while the update of itself was in state %q", u.State)
+		}
+		u.Blame = e.selfRunning() == u.To
+		if err := e.selfPlace().Switch(u.FromFile); err != nil {
+			e.log.Error("upkeep's name still stands for a version that failed", "err", err)
+		}
+		running := e.selfRunning()
+		u.State = StateRolledBack
+		e.rolledBackSelf(u)
+		e.record(e.selfResult(u, ResultRolledBack))
+		e.doc.Self.Update = nil
+		if e.save() != nil {
+			return "" // or it would be tried at each start
+		}
+		if running == u.To && u.FromFile != "" {
+			return u.FromFile
+		}
+	case StateScheduled, StateIdle:
+		e.doc.Self.Update = nil
+	default:
+		e.leaveSelf(u, u.State, evRecover)
+	}
+	return ""
+}
+
+// commitTaken is the end of an update of upkeep that succeeded: this is the new
+// version, and everything was taken over.
+func (e *Engine) commitTaken(u *update) {
+	if u.State != StateStarting || u.To != e.selfRunning() {
+		e.log.Error("took over without an update in the journal", "state", u.State, "to", u.To.String())
+		e.doc.Self.Update = nil
+		return
+	}
+	e.selfEvent(evDone, "")
+	e.log.Info("took over", "from", u.From.String(), "to", u.To.String(), "pid", os.Getpid(), "after", time.Since(u.StepFrom).Round(time.Millisecond))
+}
