@@ -119,11 +119,12 @@ func tokenCommand() *cli.Command {
 		Name: "token", Args: "NAME", Short: "make a token with which a program may use the API",
 		Long: `The token is printed once and not kept. A program sends it in the header
 "Authorization: Bearer TOKEN". Scopes: read (see everything), act (see everything
-and ask for actions), metrics (fetch /metrics).`,
+and ask for actions), metrics (fetch /metrics), notify (POST /notify, which has new
+versions looked for at once: a webhook for whoever publishes them).`,
 		Example: "upkeep token -config /srv/hello/upkeep.toml -scope metrics prometheus",
 		Flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&file, "config", defaultConfigFile, "configuration `file`")
-			fs.StringVar(&scope, "scope", string(login.ScopeRead), "what it is good for: `read`, act or metrics")
+			fs.StringVar(&scope, "scope", string(login.ScopeRead), "what it is good for: `read`, act, metrics or notify")
 			fs.BoolVar(&remove, "delete", false, "remove the token")
 		},
 		Run: func(_ context.Context, args []string) error {

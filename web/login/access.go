@@ -48,10 +48,11 @@ const (
 	ScopeRead    Scope = "read"    // see everything
 	ScopeAct     Scope = "act"     // see everything, ask for actions
 	ScopeMetrics Scope = "metrics" // fetch /metrics
+	ScopeNotify  Scope = "notify"  // have new versions looked for, by POST /notify
 )
 
 // Scopes are all scopes.
-var Scopes = []Scope{ScopeRead, ScopeAct, ScopeMetrics}
+var Scopes = []Scope{ScopeRead, ScopeAct, ScopeMetrics, ScopeNotify}
 
 const (
 	maxAccess   = 1 << 20
@@ -172,7 +173,7 @@ func (a *Access) AddToken(name string, scope Scope, now time.Time) (string, erro
 		return "", err
 	}
 	if !slices.Contains(Scopes, scope) {
-		return "", fmt.Errorf("there is no scope %q; there are %s, %s and %s", scope, ScopeRead, ScopeAct, ScopeMetrics)
+		return "", fmt.Errorf("there is no scope %q; there are %s, %s, %s and %s", scope, ScopeRead, ScopeAct, ScopeMetrics, ScopeNotify)
 	}
 	if slices.ContainsFunc(a.Tokens, func(t Token) bool { return t.Name == name }) {
 		return "", fmt.Errorf("there is a token %q already; remove it first", name)

@@ -186,8 +186,15 @@ func (w who) may(r *http.Request) bool {
 		return reads
 	case ScopeMetrics:
 		return reads && r.URL.Path == "/metrics"
+	case ScopeNotify:
+		return r.Method == http.MethodPost && forPrograms(r) && strings.HasSuffix(r.URL.Path, "/notify")
 	}
 	return false
+}
+
+// forPrograms reports whether only programs, not people, make such requests.
+func forPrograms(r *http.Request) bool {
+	return strings.HasPrefix(r.URL.Path, "/api/") || strings.HasSuffix(r.URL.Path, "/notify")
 }
 
 func (g *Gate) identify(r *http.Request) (who, bool) {
@@ -245,7 +252,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/login"+next, http.StatusSeeOther)
 		return
 	}
-	if r.Method == http.MethodPost && !strings.HasPrefix(r.URL.Path, "/api/") {
+	if r.Method == http.MethodPost && !forPrograms(r) {
 		g.page(w, http.StatusUnauthorized, "Your session is over. Log in; what you asked for was not done.", "/")
 		return
 	}

@@ -57,6 +57,8 @@ type server struct {
 	pages *web.Templates
 	log   *slog.Logger
 	now   func() time.Time
+
+	notices notices
 }
 
 // New returns the handler of all pages and of the API.
@@ -99,6 +101,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /events", s.events)
 	mux.HandleFunc("GET /changes", s.showChanges)
 	mux.HandleFunc("POST /action", s.action)
+	mux.HandleFunc("POST /notify", s.notify)
 	mux.Handle("GET /static/", web.Static())
 	if s.cfg.Metrics != nil {
 		mux.Handle("GET /metrics", s.cfg.Metrics)
