@@ -113,7 +113,9 @@ func (e *Engine) replace(ctx context.Context, b *handoff.Bundle, u update) error
 }
 
 // handOff puts what the engine's own parts keep into the bundle.
-func (e *Engine) handOff(b *handoff.Bundle) error { return e.listening.keeper.Handoff(b) }
+func (e *Engine) handOff(b *handoff.Bundle) error {
+	return errors.Join(e.handOffCompany(b), e.listening.keeper.Handoff(b))
+}
 
 // resumeParts goes on with them when nobody took over.
 func (e *Engine) resumeParts(*handoff.Bundle) { e.listening.keeper.Resume() }
@@ -127,14 +129,19 @@ func (e *Engine) takeOver(b *handoff.Bundle) (bool, error) {
 		return false, nil
 	}
 	e.listening.keeper.Adopt(b)
-	p, err := runner.Attach(b, e.processSpec(e.current))
+	spec := e.processSpec(e.current)
+	c := e.takeOverCompany(b, &spec)
+	p, err := runner.Attach(b, spec)
 	if err != nil {
+		c.end(e)
 		return false, fmt.Errorf("the version before handed the service over, but: %w", err)
 	}
 	if e.deps.Output != nil {
 		e.deps.Output.Attach(b)
 	}
 	e.takeFacts(h)
+	c.began(p)
+	e.companies.Store(p, c)
 	e.took(p)
 	e.health = h.Health
 	e.taken = true

@@ -19,8 +19,15 @@ func (e *Engine) probation(ctx context.Context, c Checker, cfg HealthConfig, pro
 		return outcome{event: evFail, reason: fmt.Sprintf(format, args...), apply: blame}
 	}
 	start := time.Now()
+	if why, ok := e.awaitReady(ctx, cfg, proc); !ok {
+		if why != "" {
+			return fail("%s", why)
+		}
+		return outcome{event: evStop}
+	}
+	ready := time.Now()
 	if !c.Configured() {
-		if !wait(ctx, proc, cfg.Probation.D()) {
+		if !wait(ctx, proc, cfg.Probation.D()-time.Since(start)) {
 			return outcome{event: evStop}
 		}
 		return outcome{event: evDone}
@@ -40,9 +47,12 @@ func (e *Engine) probation(ctx context.Context, c Checker, cfg HealthConfig, pro
 		since := time.Since(start)
 		switch {
 		case err == nil:
+			if !ever {
+				e.listening.ready()
+			}
 			good, bad, ever = good+1, 0, true
 			pace = cfg.Interval.D()
-		case !ever && since >= cfg.StartTime.D():
+		case !ever && time.Since(ready) >= cfg.StartTime.D():
 			return fail("it was not healthy within %v: %v", cfg.StartTime, err)
 		case ever:
 			good, bad = 0, bad+1

@@ -271,6 +271,7 @@ func (e *Engine) took(p process.Process) {
 	e.proc = p
 	e.health = Health{Configured: e.health.Configured}
 	e.metrics.up.Set(1)
+	e.accompany(p)
 	go func() {
 		<-p.Done()
 		e.post(func() { e.exited(p) })
@@ -348,7 +349,7 @@ func (e *Engine) restartLater() {
 			}
 			e.restarts++
 			e.metrics.restarts.Inc()
-			p, err := e.deps.Runner.Start(e.processSpec(e.current))
+			p, err := e.startProcess(e.processSpec(e.current))
 			if err != nil {
 				e.addEvent(Event{Kind: "service_down", Text: err.Error()})
 				e.restartLater()
@@ -372,7 +373,7 @@ func (e *Engine) notStarted() {
 
 // startCurrent starts what the service's name stands for.
 func (e *Engine) startCurrent() error {
-	p, err := e.deps.Runner.Start(e.processSpec(e.current))
+	p, err := e.startProcess(e.processSpec(e.current))
 	if err != nil {
 		return err
 	}

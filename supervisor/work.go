@@ -14,6 +14,7 @@ import (
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/internal/httpget"
 	"example.org/upkeep/supervisor/install"
+	"example.org/upkeep/supervisor/notify"
 	"example.org/upkeep/supervisor/process"
 )
 
@@ -282,6 +283,7 @@ func (e *Engine) stopOld(proc process.Process) outcome {
 		out.apply = func(n *update) { n.Stopped = e.now() }
 		return out
 	}
+	e.leaving(proc)
 	killed, err := proc.Stop(e.killCtx)
 	if err != nil {
 		return outcome{event: evFail, reason: err.Error()}
@@ -300,7 +302,7 @@ func (e *Engine) stopOld(proc process.Process) outcome {
 func (e *Engine) startNew(u update) outcome {
 	spec := e.processSpec(u.ToFile)
 	spec.Open = u.open
-	proc, err := e.deps.Runner.Start(spec)
+	proc, err := e.startProcess(spec)
 	if err != nil {
 		return outcome{event: evFail, reason: err.Error(), apply: blame}
 	}
@@ -321,18 +323,24 @@ func (e *Engine) processSpec(file string) process.Spec {
 	}
 	if e.conf().Process.Output == "keep" {
 		s.Output = e.deps.Output
+	} else if journal := os.Getenv(journalStream); journal != "" {
+		s.Env = append(s.Env, journalStream+"="+journal) // it writes to the journal itself
 	}
 	e.listening.apply(&s)
 	return s
 }
 
+// journalStream is the variable that names the journal's stream, which a program
+// compares with its own output.
+const journalStream = "JOURNAL_STREAM"
+
 // serviceEnv is the part of our own environment that the service gets. What
 // systemd tells its main process isn't meant for the service.
 func serviceEnv(env []string, clear bool) []string {
-	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+	return slices.DeleteFunc(notify.Strip(env), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		switch name {
-		case "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC", "JOURNAL_STREAM", "MAINPID", "UPKEEP_MARK":
+		case journalStream, "UPKEEP_MARK":
 			return true
 		case "PATH", "HOME", "LANG", "TZ":
 			return false
@@ -362,7 +370,7 @@ func (e *Engine) rollBack(proc process.Process, u update, start bool) outcome {
 			e.use(u.FromFile)
 		}}
 	}
-	old, err := e.deps.Runner.Start(e.processSpec(u.FromFile))
+	old, err := e.startProcess(e.processSpec(u.FromFile))
 	if err != nil {
 		errs = append(errs, err)
 	}

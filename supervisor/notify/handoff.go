@@ -24,7 +24,8 @@ func (s *Session) Handoff(b *handoff.Bundle) error {
 }
 
 // Attach goes on with the session of a bundle; it returns nil when there is
-// none. The watchdog begins anew, since nobody listened meanwhile.
+// none. The watchdog begins anew, since nobody listened meanwhile. As after
+// Listen, messages are read once Attach was called.
 func Attach(b *handoff.Bundle, opt Options) (*Session, error) {
 	f := b.Take(sessionKey)
 	if f == nil {

@@ -274,9 +274,5 @@ func resume(saved saved, f *os.File, opt Options) (*Session, error) {
 	l := life{State: saved.State, armed: saved.State.Ready || !saved.State.Ping.IsZero()}
 	l.Ping = time.Now()
 	l.patience = l.Ping.Add(opt.Patience)
-	s, err := newSession(saved.Name, conn, opt, l)
-	if err == nil {
-		s.Attach()
-	}
-	return s, err
+	return newSession(saved.Name, conn, opt, l)
 }

@@ -323,6 +323,7 @@ func TestResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Attach()
 	if none, err := Attach(b, opt); none != nil || err != nil {
 		t.Errorf("a session twice: %v, %v", none, err)
 	}

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"example.org/upkeep/supervisor/notify"
 )
 
 // maxCommandOutput bounds what is kept of a command's output.
@@ -20,7 +22,7 @@ func (r *OS) Command(ctx context.Context, argv, env []string, timeout time.Durat
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd.Env = append(notify.Strip(os.Environ()), env...)
 	cmd.SysProcAttr = sysProcAttr(nil)
 	out := &limited{max: maxCommandOutput}
 	cmd.Stdout, cmd.Stderr = out, out
