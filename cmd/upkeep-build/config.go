@@ -18,14 +18,17 @@ import (
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/internal/config"
 	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/web"
 )
 
 // Config is the program's configuration file.
 type Config struct {
 	Listen  string         `toml:"listen" comment:"Address to answer on. Port 0 is a free one, which is printed."`
 	Hosts   []string       `toml:"hosts" comment:"Names that the pages are reached under, without port. localhost and the address itself always work."`
+	Metrics string         `toml:"metrics" comment:"Address that serves /metrics alone. Empty: on listen, for everybody who reaches it."`
 	State   string         `toml:"state" comment:"Folder of the log, the binaries and everything else. It must outlive restarts, and users that\nbuilds run as must be able to enter it. Relative to this file's folder."`
 	Key     string         `toml:"key" comment:"File of the log's secret key, see 'upkeep-build keygen'. Relative to this file's folder."`
+	TLS     web.TLS        `toml:"tls" comment:"TLS on the address listen."`
 	Modules ModulesConfig  `toml:"modules" comment:"Where modules come from."`
 	Build   builder.Config `toml:"build" comment:"Builds."`
 	Sandbox SandboxConfig  `toml:"sandbox" comment:"Confinement of builds. Without a part of it the server does not start, unless its loss is accepted\nhere; every result page says so then."`
@@ -156,7 +159,7 @@ func (f *configFlags) load() (Config, error) {
 			return c, err
 		}
 		dir := filepath.Dir(f.file)
-		for _, p := range []*string{&c.State, &c.Key} {
+		for _, p := range []*string{&c.State, &c.Key, &c.TLS.Cert, &c.TLS.Key, &c.TLS.Roots} {
 			if *p != "" && !filepath.IsAbs(*p) {
 				*p = filepath.Join(dir, *p)
 			}

@@ -62,7 +62,8 @@ func serve(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", c.Listen)
+	listen := c.TLS.Listen(c.Listen, c.Hosts, c.State, logger)
+	ln, err := listen.OpenPublic(ctx)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return cli.Hint(fmt.Errorf("another program listens on %s: %w", c.Listen, err), "Choose another address with -listen or the key listen.")
 	}
@@ -77,7 +78,7 @@ func serve(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	pages := buildpage.New(buildpage.Config{Security: web.Security{Hosts: c.Hosts, Log: logger}, Metrics: true, Log: logger})
+	pages := buildpage.New(buildpage.Config{Security: web.Security{Hosts: c.Hosts, HTTPS: listen.TLS(), Log: logger}, Metrics: c.Metrics == "", Log: logger})
 	svc, err := builder.New(builder.Options{Config: c.Build, Dir: c.State, SignerKey: key, Sandbox: sb, Source: src,
 		GOPROXY: onlyProxies(c.Modules.Proxy), GOSUMDB: c.Modules.Database, Pages: pages, Logger: logger, Metrics: reg})
 	if err != nil {
@@ -90,7 +91,7 @@ func serve(ctx context.Context, c Config) (err error) {
 	// Programs that read the log or the metrics need no protection of browsers.
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case r.URL.Path == "/metrics" && r.Method == http.MethodGet:
+		case r.URL.Path == "/metrics" && r.Method == http.MethodGet && c.Metrics == "":
 			metrics.ServeHTTP(w, r)
 		case strings.HasPrefix(r.URL.Path, "/tlog/"):
 			svc.ServeHTTP(w, r)
@@ -98,9 +99,14 @@ func serve(ctx context.Context, c Config) (err error) {
 			secure.ServeHTTP(w, r)
 		}
 	})
+	if c.Metrics != "" {
+		if err := web.ServeMetrics(ctx, c.Metrics, web.Security{Hosts: c.Hosts, Log: logger}, metrics, logger); err != nil {
+			return err
+		}
+	}
 	srv := web.NewServer(h, logger)
 	st := svc.Status(ctx)
-	logger.Info("upkeep-build listens", "url", "http://"+ln.Addr().String()+"/", "key", st.VerifierKey, "records", st.LogSize)
+	logger.Info("upkeep-build listens", "url", listen.Scheme()+"://"+ln.Addr().String()+"/", "key", st.VerifierKey, "records", st.LogSize)
 	if missing := sb.Missing(); len(missing) > 0 {
 		logger.Warn("builds are not fully confined", "missing", strings.Join(missing, ", "))
 	}

@@ -22,6 +22,7 @@ import (
 	"example.org/upkeep/internal/config"
 	"example.org/upkeep/internal/goproxy"
 	"example.org/upkeep/tlog/index"
+	"example.org/upkeep/web"
 )
 
 // A Config is the program's configuration file.
@@ -31,9 +32,11 @@ type Config struct {
 	State   string               `toml:"state" comment:"Folder of the index and of the newest tree head. It must outlive restarts."`
 	HTTP    string               `toml:"http" comment:"Address for metrics (/metrics) and the page of the index; empty is none."`
 	Hosts   []string             `toml:"hosts" comment:"Names that the page is reached under, without port; localhost and its address always work."`
+	Metrics string               `toml:"metrics" comment:"Address that serves /metrics alone. Empty: on http, for everybody who reaches it."`
 	Queries int                  `toml:"query_log" comment:"Log one of so many queries; 0 is none."`
 	Zone    dnsserver.ZoneConfig `toml:"zone" comment:"The zone."`
 	TLS     TLSConfig            `toml:"tls" comment:"Encrypted transports. The name servers in the zone announce them by SVCB records."`
+	Page    web.TLS              `toml:"http_tls" comment:"TLS on the address http."`
 	Limits  LimitConfig          `toml:"limits" comment:"Bounds on what askers can use."`
 	Log     LogConfig            `toml:"log" comment:"The checksum database."`
 	Watch   WatchConfig          `toml:"watch" comment:"What to watch, when log.mode is \"watch\"."`

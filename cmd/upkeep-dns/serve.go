@@ -146,13 +146,23 @@ func listenError(err error, flag string) error {
 
 // serveHTTP serves metrics and the page of the index.
 func serveHTTP(ctx context.Context, wg *sync.WaitGroup, c Config, dnsAddr string, db goproxy.SumDB, idx index.Reader, reg *prometheus.Registry, log *slog.Logger) error {
-	l, err := net.Listen("tcp", c.HTTP)
+	listen := c.Page.Listen(c.HTTP, c.Hosts, c.State, log)
+	l, err := listen.OpenPublic(ctx)
+	var op *net.OpError
+	if err != nil && !errors.As(err, &op) {
+		return fmt.Errorf("the page of the index: %w", err)
+	}
 	if err != nil {
 		return listenError(&dnsserver.ListenError{Network: "TCP", Addr: c.HTTP, Err: err}, "-http")
 	}
-	security := web.Security{Hosts: c.Hosts, Log: log}
+	security := web.Security{Hosts: c.Hosts, HTTPS: listen.TLS(), Log: log}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", web.Secure(security, promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
+	metrics := promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	if c.Metrics == "" {
+		mux.Handle("GET /metrics", web.Secure(security, metrics))
+	} else if err := web.ServeMetrics(ctx, c.Metrics, web.Security{Hosts: c.Hosts, Log: log}, metrics, log); err != nil {
+		return err
+	}
 	page := indexpage.Config{Security: security, Zone: c.Zone.Zone, LogName: db.Name, Log: log}
 	if ap, err := netip.ParseAddrPort(dnsAddr); err == nil && !ap.Addr().IsUnspecified() {
 		page.Server = dnsAddr
@@ -163,7 +173,7 @@ func serveHTTP(ctx context.Context, wg *sync.WaitGroup, c Config, dnsAddr string
 	}
 	page.Health = facts.Facts
 	mux.Handle("/", indexpage.New(page, idx))
-	fmt.Printf("http: http://%s/\n", l.Addr())
+	fmt.Printf("http: %s://%s/\n", listen.Scheme(), l.Addr())
 	serveMux(ctx, wg, &http.Server{Handler: mux}, l, log)
 	return nil
 }

@@ -26,6 +26,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -105,7 +106,12 @@ func New(cfg Config) (*Manager, error) {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	// The folder above may be one that other users have to enter.
+	err = os.MkdirAll(filepath.Dir(cfg.Dir), 0o755)
+	if err == nil {
+		err = os.MkdirAll(cfg.Dir, 0o700)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("making the folder of the certificate: %w", err)
 	}
 	cert, err := readCertificate(m.file(certificateFile))
