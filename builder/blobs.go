@@ -2,6 +2,7 @@ package builder
 
 import (
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -184,4 +185,39 @@ func (b *blobs) trim(quota int64, now time.Time) (int, error) {
 		removed++
 	}
 	return removed, nil
+}
+
+// CheckBinaries hashes every binary in a folder of them, and calls problem for
+// each that is not what its name says. Compressed forms are made from those and
+// checked by every client.
+func CheckBinaries(ctx context.Context, dir string, problem func(string)) (checked int, err error) {
+	files, err := filepath.Glob(filepath.Join(dir, "[0-9a-f][0-9a-f]", "*"))
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range files {
+		if err := ctx.Err(); err != nil {
+			return checked, err
+		}
+		if filepath.Ext(name) != "" {
+			continue
+		}
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile to save space
+		}
+		if err != nil {
+			return checked, fmt.Errorf("checking binaries: %w", err)
+		}
+		d := spec.NewDigest()
+		_, err = io.Copy(d, f)
+		f.Close()
+		checked++
+		if err != nil {
+			problem(fmt.Sprintf("binary %s can't be read: %v", name, err))
+		} else if d.Hex() != filepath.Base(name) {
+			problem(fmt.Sprintf("binary %s has the hash %s: remove it, and it is built again when it is asked for", name, d.Hex()))
+		}
+	}
+	return checked, nil
 }

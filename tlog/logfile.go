@@ -91,6 +91,15 @@ func openRecords(name string, each func(Entry, int64) error) (*recordFile, error
 	if err != nil {
 		return nil, err
 	}
+	rf, err := scanRecords(f, each)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return rf, nil
+}
+
+// scanRecords reads the good records of a file.
+func scanRecords(f *os.File, each func(Entry, int64) error) (*recordFile, error) {
 	rf := &recordFile{f: f}
 	r := bufio.NewReaderSize(f, 256<<10)
 	for {
@@ -104,7 +113,6 @@ func openRecords(name string, each func(Entry, int64) error) (*recordFile, error
 			err = each(e, offset)
 		}
 		if err != nil {
-			f.Close()
 			return nil, err
 		}
 	}

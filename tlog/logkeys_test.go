@@ -207,3 +207,94 @@ func TestFindWhileGrowing(t *testing.T) {
 	stop()
 	wg.Wait()
 }
+
+// CheckLog passes a good log, also one that grows meanwhile, and names every
+// kind of damage.
+func TestCheckLog(t *testing.T) {
+	signer, verifier, err := GenerateKey("log.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	l, err := OpenLog(dir, signer, LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func() (problems []string, err error) {
+		n := int64(0)
+		head, err := CheckLog(t.Context(), dir, verifier, func(id int64, e Entry) error {
+			if id != n || e.Key != fmt.Sprint("key", id) {
+				t.Errorf("record %d is %d with key %s", n, id, e.Key)
+			}
+			n++
+			return nil
+		}, func(s string) { problems = append(problems, s) })
+		if err == nil && len(problems) == 0 && n != head.Size {
+			t.Errorf("%d records of %d", n, head.Size)
+		}
+		return problems, err
+	}
+	if p, err := check(); err != nil || len(p) > 0 {
+		t.Fatalf("an empty log: %q, %v", p, err)
+	}
+	var entries []Entry
+	for i := range 700 {
+		entries = append(entries, Entry{fmt.Sprint("key", i), fmt.Appendf(nil, "text %d\n", i)})
+	}
+	if _, err := l.Append(t.Context(), entries[:600]...); err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.ReadFile(filepath.Join(dir, "latest"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(t.Context(), entries[600:]...); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := check(); err != nil || len(p) > 0 {
+		t.Fatalf("a good log: %q, %v", p, err)
+	}
+	for _, tc := range []struct {
+		name, file string
+		change     func([]byte) []byte
+		problem    string
+	}{
+		{"older head", "latest", func([]byte) []byte { return old }, ""},
+		{"flipped bit in a record", "records", func(b []byte) []byte { b[len(b)/2] ^= 1; return b }, "can't be read"},
+		{"cut records", "records", func(b []byte) []byte { return b[:len(b)-1] }, "record 699 can't be read"},
+		{"records of another log", "records", func(b []byte) []byte {
+			return append(appendFrame(nil, Entry{"key0", []byte("text x\n")}), b[len(appendFrame(nil, entries[0])):]...)
+		}, "don't give the hash"},
+		{"tile", "tile/8/0/001", func(b []byte) []byte { b[0] ^= 1; return b }, "tile/8/0/001 is not what"},
+		{"missing tile", "tile/8/data/000", func(b []byte) []byte { return nil }, "tile/8/data/000"},
+	} {
+		name := filepath.Join(dir, filepath.FromSlash(tc.file))
+		good, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := tc.change(append([]byte{}, good...))
+		err = os.Remove(name)
+		if bad != nil {
+			err = os.WriteFile(name, bad, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := check()
+		if err != nil || (tc.problem == "") != (len(p) == 0) || tc.problem != "" && !strings.Contains(p[0], tc.problem) {
+			t.Errorf("%s: %q, %v", tc.name, p, err)
+		}
+		if err := os.WriteFile(name, good, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, other, err := GenerateKey("log.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CheckLog(t.Context(), dir, other, nil, nil); !errors.Is(err, ErrSignature) {
+		t.Errorf("with another key: %v", err)
+	}
+	l.Close()
+}

@@ -22,7 +22,8 @@ const dataLevel = -1
 type treeWriter struct {
 	dir   string
 	log   *slog.Logger
-	check bool // at the start: full tiles are on disk already, only missing ones are written
+	check bool              // at the start: full tiles are on disk already, only missing ones are written
+	visit func(tileContent) // gets full tiles instead, which are not written
 
 	edge    Edge
 	data    []byte   // of the data tile in progress
@@ -73,6 +74,10 @@ func tileRoot(tile []byte) ct.Hash {
 
 // full takes a tile that is complete.
 func (w *treeWriter) full(t ct.Tile, data []byte) {
+	if w.visit != nil {
+		w.visit(tileContent{t, data})
+		return
+	}
 	if !w.check {
 		w.pending = append(w.pending, tileContent{t, data})
 		return

@@ -14,6 +14,6 @@ func main() {
 		Short: "A build service for Go programs with a transparency log.",
 		Example: `upkeep-build keygen -key build.key build.example.org
 upkeep-build serve -key build.key -state /var/lib/upkeep-build`,
-		Commands: []*cli.Command{serveCommand(), keygenCommand(), verifyCommand(), sandboxCommand(), configDefaultCommand(), configCheckCommand()},
+		Commands: []*cli.Command{serveCommand(), keygenCommand(), verifyCommand(), fsckCommand(), sandboxCommand(), configDefaultCommand(), configCheckCommand()},
 	}).Main()
 }

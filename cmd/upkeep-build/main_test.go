@@ -228,10 +228,23 @@ func TestServe(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "same 0 "+sp) {
 		t.Errorf("audit: %d %s", code, out)
 	}
+	if out, code := run(t, "fsck", "-state", state, verifier); code != 0 || !strings.Contains(out, "1 records and 1 binaries were checked") {
+		t.Errorf("fsck of a server that runs: %d %s", code, out)
+	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
+	}
+	binaries, err := filepath.Glob(filepath.Join(state, "blobs", "??", strings.Repeat("?", 64)))
+	if err != nil || len(binaries) != 1 {
+		t.Fatalf("%v, %v", binaries, err)
+	}
+	if err := os.Truncate(binaries[0], 1000); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := run(t, "fsck", "-state", state, verifier); code != 1 || !strings.Contains(out, binaries[0]) {
+		t.Errorf("fsck with a cut binary: %d %s", code, out)
 	}
 }
