@@ -130,7 +130,7 @@ func (k *Keeper) listen(r *run) {
 					k.warn("the kernel no longer tells of the service's calls: " + err.Error())
 				}
 				r.notify.Close()
-				k.runs = slices.DeleteFunc(k.runs, func(x *run) bool { return x == r })
+				r.notify = nil
 				k.mu.Unlock()
 				return
 			}

@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"example.org/upkeep/supervisor/handoff"
 	"example.org/upkeep/supervisor/process"
 )
 
@@ -78,6 +81,11 @@ func newRig(t *testing.T, opts Options) *rig {
 	return r
 }
 
+// The keeper of a running process can be exchanged.
+func (r *rig) Started(pid int, f *os.File, why string) { r.keeper.Started(pid, f, why) }
+func (r *rig) Stopping(pid int)                        { r.keeper.Stopping(pid) }
+func (r *rig) Ended(pid int, x process.Exit)           { r.keeper.Ended(pid, x) }
+
 func (r *rig) start(words string) {
 	r.t.Helper()
 	exe, err := os.Executable()
@@ -87,7 +95,7 @@ func (r *rig) start(words string) {
 	s := process.Spec{File: exe, Name: "service", Stop: syscall.SIGTERM, Grace: 10 * time.Second, Output: process.NewOutput(&r.out, &r.out),
 		Env: append(os.Environ(), append(r.env, fmt.Sprintf("%s=lifeline=%d %s", envService, os.Getpid(), words))...)}
 	if !r.plain && !r.keeper.Plain() {
-		s.Handover, s.TellBinds = r.keeper, true
+		s.Handover, s.TellBinds = r, true
 	}
 	if r.proc, err = r.runner.Start(s); err != nil {
 		r.t.Fatal(err)
@@ -189,5 +197,254 @@ func TestRestart(t *testing.T) {
 		if st := r.keeper.Status(); st.Off != "" || len(st.Sockets) != 2 || len(st.Warnings) > 0 || !strings.Contains(fmt.Sprint(st.Sockets), addr) {
 			t.Errorf("status %+v", st)
 		}
+	}
+}
+
+func dialled(addr string) error {
+	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	if err == nil {
+		c.Close()
+	}
+	return err
+}
+
+func (r *rig) lostFor(reason string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost[reason]
+}
+
+// until waits for what happens elsewhere.
+func until(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waiting in vain until " + what)
+		}
+	}
+}
+
+// A new version that listens elsewhere isn't disturbed by what is kept.
+func TestChangedAddress(t *testing.T) {
+	r := newRig(t, Options{})
+	addr := freeAddr(t)
+	_, port, _ := net.SplitHostPort(addr)
+	r.start("tcp=" + addr)
+	r.up(addr)
+	r.stop()
+	r.start("tcp=:" + port)
+	r.up(addr)
+	if r.lostFor(LostChanged) != 1 {
+		t.Errorf("lost %v", r.lost)
+	}
+	r.stop()
+	r.start("tcp=" + addr)
+	r.up(addr)
+	if r.lostFor(LostChanged) != 2 {
+		t.Errorf("lost %v", r.lost)
+	}
+}
+
+// What a new version no longer listens on is closed when it is ready, or when
+// its time is over.
+func TestUnclaimed(t *testing.T) {
+	for _, ready := range []bool{true, false} {
+		opts := Options{}
+		if !ready {
+			opts.Claim = 200 * time.Millisecond
+		}
+		r := newRig(t, opts)
+		addr, other := freeAddr(t), freeAddr(t)
+		r.start("tcp=" + addr + " tcp=" + other)
+		r.up(addr)
+		r.up(other)
+		r.stop()
+		if err := dialled(other); err != nil {
+			t.Fatalf("between two processes: %v", err)
+		}
+		r.start("tcp=" + addr)
+		r.up(addr)
+		if ready {
+			r.keeper.Ready()
+		}
+		until(t, "the unclaimed socket is closed", func() bool { return dialled(other) != nil })
+		if err := dialled(addr); err != nil {
+			t.Errorf("the claimed socket: %v", err)
+		}
+		if r.lostFor(LostUnclaimed) != 1 {
+			t.Errorf("lost %v", r.lost)
+		}
+	}
+}
+
+// A service that ends twice right after its start is started plainly.
+func TestEarlyExit(t *testing.T) {
+	r := newRig(t, Options{})
+	addr := freeAddr(t)
+	r.start("tcp=" + addr)
+	r.up(addr)
+	r.stop()
+	for i := range 2 {
+		r.start("exit=3")
+		<-r.proc.Done()
+		if err := dialled(addr); err != nil {
+			t.Fatalf("after the early end number %d: %v", i+1, err)
+		}
+	}
+	if !r.keeper.Plain() {
+		t.Fatal("it isn't started plainly")
+	}
+	if err := dialled(addr); err == nil || r.lostFor(LostEarly) != 1 {
+		t.Errorf("the socket is kept; lost %v", r.lost)
+	}
+	if r.keeper.Plain() {
+		t.Error("it is started plainly for ever")
+	}
+}
+
+// A service may close and open its listener while it runs.
+func TestReopen(t *testing.T) {
+	r := newRig(t, Options{})
+	addr := freeAddr(t)
+	r.start("reopen=" + addr)
+	r.up(addr)
+	if st := r.keeper.Status(); len(st.Sockets) != 1 || len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "again while it runs") {
+		t.Errorf("status %+v", st)
+	}
+	r.stop()
+	r.start("tcp=" + addr)
+	r.up(addr)
+}
+
+// An address that somebody else has is refused to the service as ever.
+func TestTaken(t *testing.T) {
+	r := newRig(t, Options{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.start("tcp=" + l.Addr().String())
+	<-r.proc.Done()
+	if x := r.proc.Exit(); x.Code != 4 || !strings.Contains(r.out.String(), "address already in use") {
+		t.Errorf("the service %v", x)
+	}
+	if n := r.keeper.Count(); n != 0 {
+		t.Errorf("%d sockets are kept", n)
+	}
+	l.Close()
+	r.start("tcp=" + l.Addr().String())
+	r.up(l.Addr().String())
+}
+
+// Without a keeper what was kept must not be in the way.
+func TestAbandon(t *testing.T) {
+	r := newRig(t, Options{})
+	addr := freeAddr(t)
+	r.start("tcp=" + addr)
+	r.up(addr)
+	r.stop()
+	r.keeper.Abandon()
+	r.plain = true
+	r.start("tcp=" + addr)
+	r.up(addr)
+}
+
+// The keeper of the next upkeep in the same process goes on where this one was.
+func TestHandoff(t *testing.T) {
+	r := newRig(t, Options{})
+	addr := freeAddr(t)
+	r.start("tcp=" + addr)
+	r.up(addr)
+	for range 2 { // the first time nobody takes over
+		b := handoff.New()
+		if err := r.keeper.Handoff(b); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		r.keeper.Resume()
+		r.keeper.Resume()
+	}
+	b := handoff.New()
+	if err := r.keeper.Handoff(b); err != nil {
+		t.Fatal(err)
+	}
+	next := New(r.keeper.opts)
+	next.Adopt(b)
+	if names := b.Names(); len(names) > 0 {
+		t.Errorf("nobody took %v", names)
+	}
+	if a, b := fmt.Sprint(r.keeper.Status()), fmt.Sprint(next.Status()); a != b {
+		t.Errorf("status %s; before it was %s", b, a)
+	}
+	// As if the exec had happened: the old keeper's descriptors are gone.
+	before := r.keeper
+	before.Release()
+	for _, run := range before.runs {
+		run.notify.Close()
+	}
+	r.keeper = next
+	r.stop()
+	if err := dialled(addr); err != nil {
+		t.Errorf("after the process's end: %v", err)
+	}
+	r.start("tcp=" + addr)
+	r.up(addr)
+	if len(r.lost) > 0 {
+		t.Errorf("lost %v", r.lost)
+	}
+}
+
+// Sockets that systemd stored are there for the first process after a crash.
+func TestStore(t *testing.T) {
+	stored := map[string]*os.File{}
+	opts := Options{
+		Store: func(name string, f *os.File) {
+			fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				t.Error(err)
+			}
+			stored[name] = os.NewFile(uintptr(fd), name)
+		},
+		Forget: func(name string) {
+			stored[name].Close()
+			delete(stored, name)
+		},
+	}
+	r := newRig(t, opts)
+	addr, other := freeAddr(t), freeAddr(t)
+	r.start("tcp=" + addr + " udp=" + addr + " tcp=" + other)
+	r.up(addr)
+	r.up(other)
+	r.keeper.Ready()
+	if len(stored) != 3 {
+		t.Fatalf("%d sockets are stored; want 3", len(stored))
+	}
+	// upkeep is killed, and what it runs with it; a connection waits meanwhile.
+	r.keeper.Release()
+	r.stop()
+	answer := make(chan string)
+	go func() {
+		s, err := get(addr, "")
+		if err != nil {
+			s = err.Error()
+		}
+		answer <- s
+	}()
+	opts = r.keeper.opts
+	r.keeper = New(opts)
+	for name, f := range stored {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.keeper.Restore(name, os.NewFile(uintptr(fd), name))
+	}
+	r.start("tcp=" + addr + " udp=" + addr)
+	if s := <-answer; s != fmt.Sprint(r.proc.Pid()) {
+		t.Errorf("%s answers; want process %d", s, r.proc.Pid())
+	}
+	r.keeper.Abandon()
+	if len(stored) != 0 {
+		t.Errorf("%d sockets are stored; want none", len(stored))
 	}
 }
