@@ -78,6 +78,18 @@ func (c *Config) findUser() error {
 	return nil
 }
 
+func lookupUser(name string) (int, error) {
+	id := name
+	if u, err := user.Lookup(name); err == nil {
+		id = u.Uid
+	}
+	uid, err := strconv.ParseUint(id, 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("there is no user %q on this machine", name)
+	}
+	return int(uid), nil
+}
+
 func lookupGroup(name string) (uint32, error) {
 	id := name
 	if g, err := user.LookupGroup(name); err == nil {

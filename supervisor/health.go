@@ -50,6 +50,7 @@ type health struct {
 	cfg    HealthConfig
 	ranges []statusRange
 	run    func(ctx context.Context, argv []string, env []string, timeout time.Duration) (int, string, error)
+	vacant func(addr string) bool // a kept socket answers, and no process does yet; nil = never
 }
 
 func newHealth(cfg HealthConfig, run func(context.Context, []string, []string, time.Duration) (int, string, error)) *health {
@@ -57,7 +58,7 @@ func newHealth(cfg HealthConfig, run func(context.Context, []string, []string, t
 	if err != nil {
 		ranges = []statusRange{{200, 299}} // said by CheckUpdates
 	}
-	return &health{cfg, ranges, run}
+	return &health{cfg: cfg, ranges: ranges, run: run}
 }
 
 func (h *health) Configured() bool {
@@ -69,6 +70,9 @@ func (h *health) Check(ctx context.Context) (string, error) {
 	defer cancel()
 	var said []string
 	if h.cfg.TCP != "" {
+		if h.vacant != nil && h.vacant(h.cfg.TCP) {
+			return "", fmt.Errorf("%s is not served by the new process yet", h.cfg.TCP)
+		}
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", h.cfg.TCP)
 		if err != nil {
 			return "", fmt.Errorf("%s does not accept connections: %w", h.cfg.TCP, err)

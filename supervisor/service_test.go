@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.org/upkeep/supervisor/process"
 )
 
 // The services of the tests are this test binary under versioned names: the
@@ -29,6 +31,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	process.Shim()
 	if pid, err := strconv.Atoi(os.Getenv(envTest)); err == nil {
 		go outliveNot(pid)
 	}

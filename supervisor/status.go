@@ -89,7 +89,9 @@ type ServiceStatus struct {
 	Since     time.Time `json:"since,omitzero"` // when this version was installed
 	Restarts  int       `json:"restarts"`       // after crashes outside an update, since the supervisor started
 	Health    Health    `json:"health"`
-	Warning   string    `json:"warning,omitempty"`
+	// Handover is how the next version takes the connections over.
+	Handover HandoverStatus `json:"handover"`
+	Warning  string         `json:"warning,omitempty"`
 }
 
 // Health is the last answer of the service's health check.

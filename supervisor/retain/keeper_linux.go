@@ -30,7 +30,8 @@ type Keeper struct {
 	early    int  // processes in a row that ended right after their start with a socket unclaimed
 	released bool // the service is to end for good
 	claim    *time.Timer
-	quiet    bool // nobody answers, between Handoff and Resume
+	quiet    bool          // nobody answers, between Handoff and Resume
+	late     time.Duration // readyTime, except in tests
 }
 
 // kept is a duplicate of a socket of the service. It is a bare number: the
@@ -71,7 +72,7 @@ func New(opts Options) *Keeper {
 	if opts.Lost == nil {
 		opts.Lost = func(string) {}
 	}
-	return &Keeper{opts: opts, log: opts.Log, said: map[string]bool{}}
+	return &Keeper{opts: opts, log: opts.Log, said: map[string]bool{}, late: readyTime}
 }
 
 // Started takes the descriptor of a new process.
@@ -346,7 +347,7 @@ func (k *Keeper) Ready() {
 	k.review()
 	k.store()
 	if slices.ContainsFunc(k.kept, func(s *kept) bool { return !s.claimed }) {
-		k.deadline(readyTime)
+		k.deadline(k.late)
 	}
 }
 

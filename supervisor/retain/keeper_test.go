@@ -251,9 +251,10 @@ func TestUnclaimed(t *testing.T) {
 	for _, ready := range []bool{true, false} {
 		opts := Options{}
 		if !ready {
-			opts.Claim = 200 * time.Millisecond
+			opts.Claim = time.Second
 		}
 		r := newRig(t, opts)
+		r.keeper.late = 100 * time.Millisecond
 		addr, other := freeAddr(t), freeAddr(t)
 		r.start("tcp=" + addr + " tcp=" + other)
 		r.up(addr)
@@ -271,7 +272,8 @@ func TestUnclaimed(t *testing.T) {
 		if err := dialled(addr); err != nil {
 			t.Errorf("the claimed socket: %v", err)
 		}
-		if r.lostFor(LostUnclaimed) != 1 {
+		// On a slow machine the time may be over before the first claim.
+		if n := r.lostFor(LostUnclaimed); n != 1 && (ready || n == 0) {
 			t.Errorf("lost %v", r.lost)
 		}
 	}
