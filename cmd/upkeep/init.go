@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"strings"
 
+	"golang.org/x/term"
+
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/internal/config"
@@ -22,7 +24,7 @@ import (
 func initCommand() *cli.Command {
 	var f sourceFlags
 	var dir, progName, goVersion, listen, health, runAs string
-	var stripped, force bool
+	var stripped, force, noPin, firstUse bool
 	return &cli.Command{
 		Name:  "init",
 		Args:  "MODULE[/CMD][@VERSION] [-- SERVICE ARGUMENTS]",
@@ -30,7 +32,11 @@ func initCommand() *cli.Command {
 		Long: `Downloads the binary as "upkeep get" does, into a folder of its own, and writes a
 configuration (upkeep.toml, with the module proxy and checksum database that were
 found) and a hardened systemd unit beside it. Nothing is installed or started: the
-commands for that are printed.`,
+commands for that are printed.
+
+Without -anchor the zone's own keys are pinned as they are now. Where the chain from
+the root zone proves them nobody is asked. Keys that nothing proves, as those of a
+private zone, are shown, and kept if you say yes: that is trust on first use.`,
 		Example: `upkeep init -key build.example.org+1f2e3d4c+AZ… -zone l.example.org github.com/mjl-/mox -- serve
 upkeep init -dir /srv/hello -user hello -health http://127.0.0.1:8080/ -config base.toml example.org/hello@v1.0.0`,
 		Flags: func(fs *flag.FlagSet) {
@@ -43,6 +49,8 @@ upkeep init -dir /srv/hello -user hello -health http://127.0.0.1:8080/ -config b
 			fs.StringVar(&listen, "listen", "", "`address` of upkeep's web page, like 127.0.0.1:8300 (default none)")
 			fs.StringVar(&health, "health", "", "`URL` that tells whether the service is well (default none)")
 			fs.StringVar(&runAs, "user", "", "`user` that the unit runs as (default the current one)")
+			fs.BoolVar(&noPin, "no-pin", false, "don't pin the zone's keys: follow the chain from the root zone each time")
+			fs.BoolVar(&firstUse, "first-use", false, "pin the zone's keys even if nothing proves them")
 			fs.BoolVar(&force, "force", false, "replace a configuration and unit that are there")
 		},
 		Run: func(ctx context.Context, args []string) error {
@@ -88,6 +96,16 @@ upkeep init -dir /srv/hello -user hello -health http://127.0.0.1:8080/ -config b
 			cfg.Web.Listen = or(listen, cfg.Web.Listen)
 			cfg.Health.URL = or(health, cfg.Health.URL)
 			cfg.Service.Args = nil
+			if !noPin {
+				p := pinner{firstUse, os.Stdin, os.Stderr, term.IsTerminal(int(os.Stdin.Fd()))}
+				cfg.Discovery, err = p.pin(ctx, cfg.Discovery, dir)
+			}
+			if err != nil {
+				if made {
+					os.RemoveAll(dir)
+				}
+				return err
+			}
 			sp, err := s.make(ctx, cfg, args[0], goVersion, stripped)
 			if err != nil {
 				// A set-up that failed leaves nothing behind, except what proves a log's misbehaviour.
@@ -203,10 +221,10 @@ func (s setup) write(ctx context.Context, fd *finder, sp spec.Spec) error {
 		if err != nil {
 			return fmt.Errorf("copying the trust anchor: %w", err)
 		}
-		if err := durable.WriteFile(filepath.Join(s.dir, "anchor.keys"), data, 0o644); err != nil {
+		if err := durable.WriteFile(filepath.Join(s.dir, anchorName), data, 0o644); err != nil {
 			return err
 		}
-		cfg.Discovery.Anchor = "anchor.keys"
+		cfg.Discovery.Anchor = anchorName
 	}
 	text, err := config.Default(cfg)
 	if err != nil {
