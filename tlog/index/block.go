@@ -4,24 +4,29 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 )
 
-// The store keeps modules in blocks, in the order of their paths. A block's
-// key is the last path in it, so that one seek finds the block that holds a
-// path, if any does. A block is
+// The store keeps modules in blocks, in the order of their paths. The blocks
+// share out all paths there can be: a block is in charge of those behind its
+// low end up to its key, the last block up to topKey. So a block tells for each
+// path that it is in charge of whether the index has it, and a search that
+// meets another block has met damage: none can vanish unnoticed. A block is
 //
 //	CRC-32C of the key and the rest (4 bytes)
+//	length of its low end (the key of the block before), that low end
 //	for each module: length of the path's beginning that it shares with the
-//	path before, length of the rest of the path, that rest, length of the
-//	entries, entries
+//	path before (the low end), length of the rest of the path, that rest,
+//	length of the entries, entries
 //
 // and an entry is
 //
 //	a byte (kind, and 4 for +incompatible), major, minor, patch,
 //	[length of the pre-release text, that text,] record, time, tag (8 bytes)
 //
-// with uvarints for numbers (a zigzag varint for the time).
+// with uvarints for numbers (a zigzag varint for the time). Hosts lie in blocks
+// too, as paths without entries.
 
 // blockSize is what a block is split at. Larger ones share more of the paths,
 // smaller ones are faster to search.
@@ -35,6 +40,9 @@ var (
 )
 
 const incompatibleBit = 4
+
+// topKey is behind all paths.
+var topKey = []byte{0xff}
 
 func appendEntry(b []byte, e *entry, arena []byte) []byte {
 	k := byte(e.kind)
@@ -76,9 +84,12 @@ type blockWriter struct {
 	entries []byte
 }
 
-func (w *blockWriter) reset() {
+// reset starts a block in charge of what lies behind low.
+func (w *blockWriter) reset(low []byte) {
 	w.b = append(w.b[:0], 0, 0, 0, 0)
-	w.last = w.last[:0]
+	w.b = binary.AppendUvarint(w.b, uint64(len(low)))
+	w.b = append(w.b, low...)
+	w.last = append(w.last[:0], low...)
 }
 
 func (w *blockWriter) add(path []byte, l []entry, arena []byte) {
@@ -98,8 +109,9 @@ func (w *blockWriter) add(path []byte, l []entry, arena []byte) {
 	w.last = append(w.last[:0], path...)
 }
 
-func (w *blockWriter) finish() []byte {
-	binary.LittleEndian.PutUint32(w.b, blockSum(w.last, w.b[4:]))
+// finish returns the block, in charge of what lies up to key.
+func (w *blockWriter) finish(key []byte) []byte {
+	binary.LittleEndian.PutUint32(w.b, blockSum(key, w.b[4:]))
 	return w.b
 }
 
@@ -110,6 +122,7 @@ func blockSum(key, rest []byte) uint32 {
 // A blockReader walks over the modules of a block.
 type blockReader struct {
 	r       reader
+	low     []byte
 	path    []byte
 	entries []byte
 	buf     [maxPath]byte
@@ -121,7 +134,25 @@ func (r *blockReader) open(key, b []byte) error {
 		return ErrCorrupt
 	}
 	r.r = reader{b: b[4:]}
-	r.path = r.buf[:0]
+	r.low = r.r.bytes(r.r.uvarint())
+	if r.r.bad || len(r.low) > maxPath {
+		return ErrCorrupt
+	}
+	r.path = append(r.buf[:0], r.low...)
+	return nil
+}
+
+// openFor opens the block that a search for a path came upon.
+func (r *blockReader) openFor(path, key, b []byte) error {
+	if b == nil {
+		return fmt.Errorf("%w (no block for %q)", ErrCorrupt, path)
+	}
+	if err := r.open(key, b); err != nil {
+		return err
+	}
+	if len(r.low) > 0 && bytes.Compare(path, r.low) <= 0 || bytes.Compare(path, key) > 0 {
+		return fmt.Errorf("%w (no block for %q)", ErrCorrupt, path)
+	}
 	return nil
 }
 

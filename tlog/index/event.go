@@ -41,21 +41,24 @@ func (s *Store) event(e Event) {
 }
 
 // storeEvents adds new events, and drops the oldest when there are too many.
-func (s *Store) storeEvents(b *bbolt.Bucket) error {
+func (s *Store) storeEvents(b *bbolt.Bucket, sum *sum) error {
+	c := b.Cursor()
 	for _, e := range s.events {
 		value, err := json.Marshal(e)
 		if err != nil {
 			return err
 		}
-		n, err := b.NextSequence()
-		if err != nil {
+		n := uint64(0)
+		if k, _ := c.Last(); k != nil {
+			n = binary.BigEndian.Uint64(k)
+		}
+		if err := sum.put(b, binary.BigEndian.AppendUint64(nil, n+1), value); err != nil {
 			return err
 		}
-		if err := b.Put(binary.BigEndian.AppendUint64(nil, n), value); err != nil {
-			return err
-		}
-		if n > maxEvents {
-			if err := b.Delete(binary.BigEndian.AppendUint64(nil, n-maxEvents)); err != nil {
+		if sum.Count > maxEvents {
+			k, v := c.First()
+			sum.remove(k, v)
+			if err := b.Delete(k); err != nil {
 				return err
 			}
 		}

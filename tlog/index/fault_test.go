@@ -1,10 +1,8 @@
 package index_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"go.etcd.io/bbolt"
 
 	"example.org/upkeep/tlog/index"
 	"example.org/upkeep/tlog/logtest"
@@ -99,106 +96,6 @@ func TestMalformedAndDuplicate(t *testing.T) {
 	follow(t, s, c)
 	if len(events) != n {
 		t.Errorf("%d events were told again", len(events)-n)
-	}
-}
-
-// A damaged file is refused or answers with an error, never with nonsense.
-func TestDamagedStore(t *testing.T) {
-	srv, url := serve(t, small, 20_000)
-	dir := t.TempDir()
-	file := filepath.Join(dir, "index.db")
-	s := open(t, file, index.Options{})
-	follow(t, s, client(t, srv, url))
-	var paths []string
-	truth := map[string]string{}
-	for line := range strings.Lines(dump(t, s)) {
-		if path, _, ok := strings.Cut(line, " v"); ok && strings.Contains(path, "/") && !strings.HasPrefix(path, "toolchain") {
-			if m, ok, err := s.Module(path); err != nil || !ok {
-				t.Fatal(path, err)
-			} else if truth[path] == "" {
-				truth[path] = fmt.Sprint(m.Majors, m.Minors, m.Path) + text(m)
-				paths = append(paths, path)
-			}
-		}
-	}
-	s.Close()
-	good, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	used := len(bytes.TrimRight(good, "\x00"))
-	bad := filepath.Join(dir, "bad.db")
-	refused, errs, unharmed := 0, 0, 0
-	for round := range 60 {
-		b := append([]byte{}, good...)
-		at := rand.IntN(used)
-		b[at] ^= 1 << (round % 8)
-		if err := os.WriteFile(bad, b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		s, err := index.Open(bad, index.Options{})
-		if err != nil {
-			refused++
-			continue
-		}
-		whole := s.Verify() == nil
-		failed := !whole
-		for _, path := range paths {
-			m, ok, err := s.Module(path)
-			switch {
-			case err != nil:
-				if !errors.Is(err, index.ErrCorrupt) {
-					t.Fatalf("bit flipped at %d: %v; want ErrCorrupt", at, err)
-				}
-				failed = true
-			case whole && (!ok || fmt.Sprint(m.Majors, m.Minors, m.Path)+text(m) != truth[path]):
-				t.Fatalf("bit flipped at %d: %s is now %s", at, path, text(m))
-			}
-		}
-		if failed {
-			errs++
-		} else {
-			unharmed++
-		}
-		s.Close()
-	}
-	t.Logf("of 60 flipped bits %d were refused at once, %d by the check or at a query, %d did no harm", refused, errs, unharmed)
-	if errs == 0 {
-		t.Error("no flipped bit was noticed by a query")
-	}
-
-	// Cut short, another format, another kind, somebody else's file.
-	if err := os.WriteFile(bad, good[:used/2], 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := index.Open(bad, index.Options{}); !errors.Is(err, index.ErrCorrupt) {
-		t.Errorf("cut short: %v; want ErrCorrupt", err)
-	}
-	if _, err := index.Open(file, index.Options{Kind: index.Watching}); err == nil || !strings.Contains(err.Error(), `mode "follow"`) {
-		t.Errorf("another mode: %v", err)
-	}
-	db, err := bbolt.Open(file, 0o644, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte("meta")).Put([]byte("format"), []byte("upkeep index 9"))
-	}); err != nil {
-		t.Fatal(err)
-	}
-	db.Close()
-	if _, err := index.Open(file, index.Options{}); err == nil || !strings.Contains(err.Error(), `"upkeep index 9"`) {
-		t.Errorf("another format: %v", err)
-	}
-	bad = filepath.Join(dir, "other.db") // the last one stays locked in this process: bbolt faulted at it
-	if err := os.WriteFile(bad, []byte("not a database"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := index.Open(bad, index.Options{}); !errors.Is(err, index.ErrCorrupt) {
-		t.Errorf("no database: %v; want ErrCorrupt", err)
-	}
-	if now, _ := os.ReadFile(bad); string(now) != "not a database" {
-		t.Error("a file that is no index was changed")
 	}
 }
 

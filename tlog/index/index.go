@@ -4,16 +4,25 @@
 // It trusts the records it is given: package tlog proves them. A record that
 // is not two well-formed lines of one module is skipped and counted.
 //
-// The file is a bbolt database. Modules lie in blocks, sorted and with shared
-// beginnings cut (see block.go), so that 3 million modules take a few hundred
-// megabytes. What is known of a module is a set from which additions only ever
-// remove what is older, so the order in which changes are merged does not
-// matter, and merging twice changes nothing. While a long log is read, changes
-// collect in memory; every few seconds they go to a journal in the file,
-// together with the position in the log, and now and then they are merged into
-// the blocks. Readers see the state of the last merge and never wait.
+// Files, for an index in FILE:
 //
-// One process at a time may have the file open for writing.
+//	FILE          a bbolt database
+//	FILE.lock     taken by the one process that writes
+//	FILE.readers  taken, shared, by processes that only read (see readers.go)
+//
+// The content of FILE is not trusted either: a crash or a broken disk may have
+// changed it. Pages are checked before bbolt follows them (pages.go), blocks
+// when they are read (block.go), all of it once in the background (verify.go),
+// and what does not fit is an error, never another answer.
+//
+// Modules lie in blocks, sorted and with shared beginnings cut, so that
+// 3 million modules take a few hundred megabytes. What is known of a module is
+// a set from which additions only ever remove what is older, so the order in
+// which changes are merged does not matter, and merging twice changes nothing.
+// While a long log is read, changes collect in memory; every few seconds they go
+// to a journal in the file, together with the position in the log, and now and
+// then they are merged into the blocks. Readers see the state of the last merge
+// and never wait.
 //
 // Figures for 72 million records of 3.1 million modules (docs/log.md says how
 // they were measured; limit in brackets): store 432 MB (1.5 GB), peak memory of

@@ -17,18 +17,14 @@ import (
 const journalChunk = 4 << 20
 
 func (s *Store) writeJournal() error {
-	pos, err := s.pos.encode()
-	if err != nil {
-		return err
-	}
 	next, size := s.journaled, int64(0)
-	err = s.update(func(tx *bbolt.Tx) error {
+	err := s.update(func(tx *bbolt.Tx, sums *sums) error {
 		j := tx.Bucket(bucketJournal)
 		put := func(b []byte) error {
 			next++
 			size += int64(len(b))
 			b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-			return j.Put(binary.BigEndian.AppendUint64(nil, next), b)
+			return sums.Journal.put(j, binary.BigEndian.AppendUint64(nil, next), b)
 		}
 		b := make([]byte, 0, journalChunk+64<<10)
 		d := s.delta
@@ -58,10 +54,10 @@ func (s *Store) writeJournal() error {
 		if err := put(b); err != nil {
 			return err
 		}
-		if err := s.storeEvents(tx.Bucket(bucketEvents)); err != nil {
+		if err := s.storeEvents(tx.Bucket(bucketEvents), &sums.Events); err != nil {
 			return err
 		}
-		return tx.Bucket(bucketMeta).Put(keyPosition, pos)
+		return putPosition(tx, keyPosition, &s.pos)
 	})
 	if err != nil {
 		return fmt.Errorf("writing the journal of the index: %w", err)
@@ -78,9 +74,16 @@ func (s *Store) writeJournal() error {
 
 // readJournal fills the delta.
 func (s *Store) readJournal() error {
-	return s.db.View(func(tx *bbolt.Tx) error {
-		if err := s.pos.decode(tx.Bucket(bucketMeta).Get(keyPosition)); err != nil {
-			return fmt.Errorf("%w (position: %w)", ErrCorrupt, err)
+	return s.db.View(func(tx *bbolt.Tx) (err error) {
+		if s.pos, err = getPosition(tx, keyPosition); err != nil {
+			return err
+		}
+		sums, err := getSums(tx)
+		if err != nil {
+			return err
+		}
+		if err := sums.Journal.check(tx.Bucket(bucketJournal)); err != nil {
+			return err
 		}
 		return tx.Bucket(bucketJournal).ForEach(func(k, v []byte) error {
 			if len(v) < 4 || len(k) != 8 {

@@ -2,8 +2,10 @@ package index
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -19,8 +21,9 @@ func (s *Store) commit(caughtUp bool) error {
 
 // merge moves the delta into the blocks and shows the result. It may be
 // interrupted between its transactions: the position says so, and since
-// merging again changes nothing, the next merge makes it whole. While much is
-// merged, queries find some modules newer than the head says.
+// merging again changes nothing, the next merge makes it whole. Queries see the
+// state before until all of it is done, which may cost the file the size of
+// what is replaced.
 func (s *Store) merge() error {
 	order := s.delta.sorted()
 	if len(order) > s.opts.MergeModules && !s.pos.Merging {
@@ -28,68 +31,55 @@ func (s *Store) merge() error {
 			return err
 		}
 	}
+	start := time.Now()
 	for first := true; first || len(order) > 0; first = false {
 		n := min(len(order), s.opts.MergeModules)
 		if err := s.mergePart(order[:n], n == len(order)); err != nil {
 			return fmt.Errorf("merging into the index: %w", err)
 		}
 		order = order[n:]
-		if len(order) > 0 {
-			// The old pages are free once no query reads them: else the file would
-			// grow to twice its size.
-			if err := s.newView(); err != nil {
-				return err
-			}
-		}
 	}
 	s.delta.reset()
 	clear(s.tools)
 	s.journalSize = 0
 	s.events, s.polled = nil, nil
+	s.merged, s.mergeTook = time.Now(), time.Since(start)
 	return s.newView()
 }
 
 func (s *Store) mergePart(order []uint32, last bool) error {
 	s.pos.Merging = !last
-	err := s.update(func(tx *bbolt.Tx) error {
-		m := merger{d: s.delta, order: order, modules: tx.Bucket(bucketModules), hosts: tx.Bucket(bucketHosts)}
+	err := s.update(func(tx *bbolt.Tx, sums *sums) error {
+		m := merger{d: s.delta, order: order, bucket: tx.Bucket(bucketModules), sum: &sums.Modules}
 		if err := m.run(); err != nil {
 			return err
 		}
-		meta := tx.Bucket(bucketMeta)
+		if err := mergeHosts(tx.Bucket(bucketHosts), &sums.Hosts, m.newHosts); err != nil {
+			return err
+		}
 		if !last {
 			// The journal stays, and so does its position.
-			stored := position{}
-			if err := stored.decode(meta.Get(keyPosition)); err != nil {
-				return err
-			}
-			stored.Merging = true
-			pos, err := stored.encode()
+			stored, err := getPosition(tx, keyPosition)
 			if err != nil {
 				return err
 			}
-			return meta.Put(keyPosition, pos)
+			stored.Merging = true
+			return putPosition(tx, keyPosition, &stored)
 		}
-		if err := s.mergeToolchains(tx.Bucket(bucketTools)); err != nil {
+		if err := s.mergeToolchains(tx.Bucket(bucketTools), &sums.Toolchains); err != nil {
 			return err
 		}
-		if err := s.storeEvents(tx.Bucket(bucketEvents)); err != nil {
+		if err := s.storeEvents(tx.Bucket(bucketEvents), &sums.Events); err != nil {
 			return err
 		}
-		if err := s.storePolled(tx.Bucket(bucketWatched)); err != nil {
+		if err := s.storePolled(tx.Bucket(bucketWatched), &sums.Watched); err != nil {
 			return err
 		}
 		if err := clearBucket(tx, bucketJournal); err != nil {
 			return err
 		}
-		pos, err := s.pos.encode()
-		if err != nil {
-			return err
-		}
-		if err := meta.Put(keyPosition, pos); err != nil {
-			return err
-		}
-		return meta.Put(keyView, pos)
+		sums.Journal = sum{}
+		return errors.Join(putPosition(tx, keyPosition, &s.pos), putPosition(tx, keyView, &s.pos))
 	})
 	if err != nil {
 		s.pos.Merging = true // the blocks may hold a part
@@ -98,9 +88,28 @@ func (s *Store) mergePart(order []uint32, last bool) error {
 }
 
 // update runs a write transaction; a panic of bbolt at a damaged page is an error.
-func (s *Store) update(f func(tx *bbolt.Tx) error) (err error) {
+func (s *Store) update(f func(tx *bbolt.Tx, sums *sums) error) (err error) {
 	defer catch(&err)()
-	return s.db.Update(f)
+	if s.view != nil { // else it is being opened
+		<-s.checked
+	}
+	if s.damaged.Load() {
+		return ErrCorrupt
+	}
+	if err := s.readers.heed(s.db); err != nil {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		before, err := getSums(tx)
+		if err != nil {
+			return err
+		}
+		after := before
+		if err := f(tx, &after); err != nil || after == before {
+			return err
+		}
+		return putSums(tx, after)
+	})
 }
 
 func clearBucket(tx *bbolt.Tx, name []byte) error {
@@ -116,32 +125,40 @@ func clearBucket(tx *bbolt.Tx, name []byte) error {
 
 // A merger moves sorted modules of a delta into the blocks, within a transaction.
 type merger struct {
-	d              *delta
-	order          []uint32
-	modules, hosts *bbolt.Bucket
+	d      *delta
+	order  []uint32
+	bucket *bbolt.Bucket
+	sum    *sum
 
-	cursor *bbolt.Cursor
-	in     blockReader
-	out    blockWriter
-	limit  int // size at which a block is finished
-	list   []entry
-	host   []byte
-	key    []byte
+	cursor   *bbolt.Cursor
+	in       blockReader
+	out      blockWriter
+	limit    int // size at which a block is finished
+	list     []entry
+	low      []byte
+	host     []byte              // of the module added last
+	newHosts map[string]struct{} // of modules added
+}
+
+// addFirstBlock makes the block that is in charge of everything.
+func addFirstBlock(b *bbolt.Bucket, sum *sum) error {
+	var w blockWriter
+	w.reset(nil)
+	return sum.put(b, topKey, w.finish(topKey))
 }
 
 func (m *merger) run() error {
-	m.cursor = m.modules.Cursor()
-	m.modules.FillPercent = 0.95
+	m.cursor = m.bucket.Cursor()
+	m.bucket.FillPercent = 0.95
 	for len(m.order) > 0 {
-		// The block for a path is the first one that ends at or behind it; what is
-		// behind the end of all goes into the last.
-		key, block := m.cursor.Seek(m.path(0))
-		n := len(m.order)
-		if key == nil {
-			key, block = m.cursor.Last()
-		} else {
-			for n = 1; n < len(m.order) && bytes.Compare(m.path(n), key) <= 0; n++ {
-			}
+		path := m.path(0)
+		key, block := m.cursor.Seek(path)
+		if err := m.in.openFor(path, key, block); err != nil {
+			return err
+		}
+		n := 1
+		for n < len(m.order) && bytes.Compare(m.path(n), key) <= 0 {
+			n++
 		}
 		if err := m.rewrite(bytes.Clone(key), bytes.Clone(block), m.order[:n]); err != nil {
 			return err
@@ -153,24 +170,21 @@ func (m *merger) run() error {
 
 func (m *merger) path(i int) []byte { return m.d.mods[m.order[i]].path.of(m.d.arena) }
 
-// rewrite replaces a block (nil: none) by one or more that hold new modules too.
+// rewrite replaces a block by one or more that hold new modules too.
 func (m *merger) rewrite(key, block []byte, mods []uint32) error {
-	ok := false
-	if block != nil {
-		if err := m.in.open(key, block); err != nil {
-			return err
-		}
-		var err error
-		if ok, err = m.in.next(); err != nil {
-			return err
-		}
+	if err := m.in.open(key, block); err != nil {
+		return err
 	}
+	ok, err := m.in.next()
+	if err != nil {
+		return err
+	}
+	m.sum.remove(key, block)
 	// Parts of about the same size; some room is left to grow.
 	size := len(block) + len(mods)*64
 	m.limit = size/(1+size/(blockSize*3/2)) + 1
 	m.limit = min(max(m.limit, blockSize/2), blockSize)
-	m.out.reset()
-	replaced := false
+	m.out.reset(m.in.low)
 	for ok || len(mods) > 0 {
 		c := 1 // which comes next: -1 the block's module, 1 the delta's, 0 they are the same
 		if ok {
@@ -183,7 +197,6 @@ func (m *merger) rewrite(key, block []byte, mods []uint32) error {
 		path := m.in.path
 		m.list = m.list[:0]
 		if c <= 0 {
-			var err error
 			if m.list, arena, err = m.in.list(m.list, arena); err != nil {
 				return err
 			}
@@ -194,31 +207,31 @@ func (m *merger) rewrite(key, block []byte, mods []uint32) error {
 			m.join(path, dm.head, arena)
 			mods = mods[1:]
 			if c > 0 {
-				if err := m.addHost(path); err != nil {
-					return err
-				}
+				m.added(path)
 			}
 		}
 		m.out.add(path, m.list, arena)
 		m.d.arena = arena[:len(m.d.arena)]
 		if c <= 0 {
-			var err error
 			if ok, err = m.in.next(); err != nil {
 				return err
 			}
 		}
-		if len(m.out.b) >= m.limit || !ok && len(mods) == 0 {
-			replaced = replaced || bytes.Equal(m.out.last, key)
-			if err := m.modules.Put(m.out.last, bytes.Clone(m.out.finish())); err != nil {
+		if len(m.out.b) >= m.limit && (ok || len(mods) > 0) {
+			m.low = append(m.low[:0], m.out.last...)
+			if err := m.put(m.low); err != nil {
 				return err
 			}
-			m.out.reset()
+			m.out.reset(m.low)
 		}
 	}
-	if key != nil && !replaced {
-		return m.modules.Delete(key)
-	}
-	return nil
+	return m.put(key)
+}
+
+// put stores the block that was made, in charge of what lies up to key.
+func (m *merger) put(key []byte) error {
+	block := bytes.Clone(m.out.finish(key))
+	return m.sum.put(m.bucket, key, block)
 }
 
 // join puts the delta's entries of a module into the list.
@@ -238,18 +251,39 @@ func (m *merger) join(path []byte, head int32, arena []byte) {
 	}
 }
 
-// addHost notes the host of a new module.
-func (m *merger) addHost(path []byte) error {
+// added notes the host of a new module.
+func (m *merger) added(path []byte) {
 	host, _, _ := bytes.Cut(path, []byte("/"))
 	if bytes.Equal(host, m.host) {
-		return nil
+		return
 	}
 	m.host = append(m.host[:0], host...)
-	m.key = appendHostKey(m.key[:0], string(host))
-	if m.hosts.Get(m.key) != nil {
-		return nil
+	if m.newHosts == nil {
+		m.newHosts = map[string]struct{}{}
 	}
-	return m.hosts.Put(bytes.Clone(m.key), []byte{})
+	m.newHosts[string(host)] = struct{}{}
+}
+
+// mergeHosts adds hosts to their blocks.
+func mergeHosts(b *bbolt.Bucket, sum *sum, hosts map[string]struct{}) error {
+	d := newDelta(nil)
+	var key []byte
+	var block blockReader
+	c := b.Cursor()
+	for host := range hosts {
+		key = appendHostKey(key[:0], host)
+		k, v := c.Seek(key)
+		if err := block.openFor(key, k, v); err != nil {
+			return err
+		}
+		if ok, err := block.seek(key); err != nil {
+			return err
+		} else if !ok || !bytes.Equal(block.path, key) {
+			d.mods = append(d.mods, deltaModule{path: d.keep(key), head: -1})
+		}
+	}
+	m := merger{d: d, order: d.sorted(), bucket: b, sum: sum}
+	return m.run()
 }
 
 func (s *Store) conflict(path []byte, have, got entry, arena []byte) {

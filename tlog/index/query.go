@@ -60,15 +60,21 @@ func (s *Store) end(q *query, err *error) {
 }
 
 // seek moves to the first module whose path is not less than the key.
-func (q *query) seek() (bool, error) {
-	k, b := q.modules.Seek(q.key)
-	if b == nil {
+func (q *query) seek() (bool, error) { return q.seekIn(q.modules) }
+
+func (q *query) seekIn(c *bbolt.Cursor) (bool, error) {
+	if len(q.key) == 0 || bytes.Compare(q.key, topKey) >= 0 {
 		return false, nil
 	}
-	if err := q.block.open(k, b); err != nil {
+	k, b := c.Seek(q.key)
+	if err := q.block.openFor(q.key, k, b); err != nil {
 		return false, err
 	}
-	return q.block.seek(q.key)
+	ok, err := q.block.seek(q.key)
+	if err == nil && !ok && !bytes.Equal(k, topKey) { // the key is the last path, but for the last block
+		err = damaged("block %q ends too early", k)
+	}
+	return ok, err
 }
 
 // Module implements [Reader].
@@ -167,8 +173,8 @@ func (s *Store) HostSuffix(labels string) (is bool, err error) {
 	}
 	defer s.end(q, &err)
 	q.key = appendHostKey(q.key[:0], labels)
-	k, _ := q.hosts.Seek(q.key)
-	return labels != "" && bytes.HasPrefix(k, q.key), nil
+	found, err := q.seekIn(q.hosts)
+	return found && bytes.HasPrefix(q.block.path, q.key), err
 }
 
 // appendHostKey writes the labels of a host last first, each followed by a

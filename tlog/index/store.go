@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
 
+	"example.org/upkeep/internal/durable"
 	"example.org/upkeep/tlog"
 )
 
@@ -45,6 +46,8 @@ type Options struct {
 	MergeBytes    int64
 	MergeModules  int // in one transaction
 	JournalPeriod time.Duration
+
+	unverified bool // for tests: no check in the background
 }
 
 const (
@@ -56,7 +59,10 @@ const (
 // A Store is an index in a file.
 type Store struct {
 	opts    Options
+	file    string
 	db      *bbolt.DB
+	lock    *durable.Locked // of the one writer
+	readers *readers
 	log     *slog.Logger
 	metrics *metrics
 
@@ -70,6 +76,8 @@ type Store struct {
 	polled      []string                   // modules polled, not yet stored
 	events      []Event                    // not yet stored
 	told        map[string]bool            // events told by this process
+	merged      time.Time                  // when the last merge ended
+	mergeTook   time.Duration
 
 	mu      sync.RWMutex // held for writing only to swap the view
 	view    *view
@@ -79,6 +87,7 @@ type Store struct {
 	agreed  atomic.Pointer[time.Time] // see Agree
 	damaged atomic.Bool               // Verify found damage
 	checks  sync.WaitGroup
+	checked chan struct{} // closed when the check that Open starts has ended
 	closing chan struct{}
 	once    sync.Once
 }
@@ -133,14 +142,16 @@ var (
 	keyKind     = []byte("kind")
 	keyPosition = []byte("position") // of the newest journal entry or merge
 	keyView     = []byte("view")     // position of the newest merge
+	keySums     = []byte("sums")     // of all other buckets
 )
 
-const format = "upkeep index 1"
+const format = "upkeep index 2"
 
 // allocSize is by how much the file grows at least.
 const allocSize = 1 << 20
 
-// ErrLocked says that another process has the index open.
+// ErrLocked says that another process has the index open: for writing, or at
+// all where they can't share it.
 var ErrLocked = errors.New("index is in use by another process")
 
 // mapSize is the address space for the file. A writer must never outgrow it
@@ -154,7 +165,8 @@ func mapSize() int {
 
 // Open opens the index in file, creating it if there is none (unless
 // read-only). A damaged file and one of another format are refused; all of the
-// file is then checked while it is used already (see Verify).
+// file is then checked while it is read already, and before anything is
+// written (see Verify).
 func Open(file string, opts Options) (s *Store, err error) {
 	if opts.Kind == "" {
 		opts.Kind = Following
@@ -168,18 +180,14 @@ func Open(file string, opts Options) (s *Store, err error) {
 	if opts.JournalPeriod == 0 {
 		opts.JournalPeriod = defaultJournalPeriod
 	}
-	st := &Store{opts: opts, log: opts.Logger, metrics: newMetrics(opts.Metrics), changed: make(chan struct{}), closing: make(chan struct{}), tools: map[string]toolchainRecord{}, told: map[string]bool{}}
+	st := &Store{opts: opts, file: file, log: opts.Logger, metrics: newMetrics(opts.Metrics), changed: make(chan struct{}), closing: make(chan struct{}), checked: make(chan struct{}), tools: map[string]toolchainRecord{}, told: map[string]bool{}}
 	if st.log == nil {
 		st.log = slog.Default()
 	}
 	st.delta = newDelta(st.conflict)
 	defer func() {
 		if err != nil {
-			if st.db != nil {
-				st.closeView()
-				st.db.Close()
-			}
-			s, err = nil, fmt.Errorf("opening index %s: %w", file, err)
+			s, err = nil, fmt.Errorf("opening index %s: %w", file, errors.Join(err, st.release()))
 		}
 	}()
 	defer catch(&err)()
@@ -187,27 +195,85 @@ func Open(file string, opts Options) (s *Store, err error) {
 		if _, err := os.Stat(file); err != nil {
 			return nil, err
 		}
-	} else if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return nil, err
+		err = st.openToRead()
+	} else {
+		err = st.openToWrite()
 	}
-	size := mapSize()
-	st.db, err = bbolt.Open(file, 0o644, &bbolt.Options{
-		Timeout: time.Second, ReadOnly: opts.ReadOnly, PageSize: 4096,
-		FreelistType: bbolt.FreelistMapType, InitialMmapSize: size, MaxSize: size - size/16,
-	})
 	if err != nil {
-		return nil, openError(err)
-	}
-	st.db.AllocSize = allocSize
-	if err := st.init(); err != nil {
 		return nil, err
+	}
+	if opts.unverified {
+		close(st.checked)
+		return st, nil
 	}
 	st.checks.Go(func() {
+		defer close(st.checked)
 		if err := st.Verify(); err != nil && !errors.Is(err, errClosed) {
 			st.log.Error("the index is no longer answered from", "file", file, "err", err)
 		}
 	})
 	return st, nil
+}
+
+func (s *Store) openToWrite() (err error) {
+	if err := os.MkdirAll(filepath.Dir(s.file), 0o755); err != nil {
+		return err
+	}
+	if s.lock, err = durable.Lock(s.file + ".lock"); errors.Is(err, durable.ErrLocked) {
+		return ErrLocked
+	} else if err != nil {
+		return err
+	}
+	if s.readers, err = newReaders(s.file); err != nil {
+		return err
+	}
+	if err := s.openPages(); err != nil {
+		return err
+	}
+	if err := s.init(); err != nil {
+		return err
+	}
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	return s.newView()
+}
+
+// openPages opens the file after what leads to its data was checked.
+func (s *Store) openPages() (err error) {
+	f, err := os.Open(s.file)
+	if err == nil {
+		err = checkNewest(f)
+		f.Close()
+	}
+	if err != nil && !(errors.Is(err, fs.ErrNotExist) && !s.opts.ReadOnly) {
+		return err
+	}
+	size := mapSize()
+	var opened *os.File
+	s.db, err = bbolt.Open(s.file, 0o644, &bbolt.Options{
+		Timeout: time.Second, ReadOnly: s.opts.ReadOnly, PageSize: pageSize,
+		FreelistType: bbolt.FreelistMapType, InitialMmapSize: size, MaxSize: size - size/16,
+		OpenFile: func(name string, flag int, perm fs.FileMode) (*os.File, error) {
+			opened, err = os.OpenFile(name, flag, perm)
+			return opened, err
+		},
+	})
+	if err != nil {
+		return openError(err)
+	}
+	s.db.AllocSize = allocSize
+	return shareFile(opened, s.opts.ReadOnly)
+}
+
+// checkNewest checks the pages of the newest state of a file, which may be empty.
+func checkNewest(f *os.File) error {
+	fi, err := f.Stat()
+	if err != nil || fi.Size() == 0 {
+		return err
+	}
+	_, _, err = checkPages(f, fi.Size(), 0, false, nil)
+	return err
 }
 
 func openError(err error) error {
@@ -220,74 +286,77 @@ func openError(err error) error {
 	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }
 
-// init checks the file, or fills a new one, and takes up what a crash left.
+// init checks what the file holds.
 func (s *Store) init() error {
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		fi, err := os.Stat(s.db.Path())
-		if err != nil {
-			return err
-		}
-		if fi.Size() < tx.Size() {
-			return fmt.Errorf("%w (the file is cut short)", ErrCorrupt)
-		}
+	return s.db.View(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if meta == nil {
+			if tx.ID() > 1 { // of a file that bbolt has just made
+				return damaged("a part is missing")
+			}
 			return nil
 		}
 		if got := string(meta.Get(keyFormat)); got != format {
-			return fmt.Errorf("its format is %q and this program reads %q: use the program that made it, or remove the file and let it be built again", got, format)
+			return fmt.Errorf("its format is %q and this program reads %q: use the program that made it, or remove the file and let it be built again, from kept tiles or from the log", got, format)
 		}
 		if got := string(meta.Get(keyKind)); got != s.opts.Kind {
 			return fmt.Errorf("it was made in mode %q and is now opened in mode %q: give each mode a file of its own", got, s.opts.Kind)
 		}
-		if err := s.pos.decode(meta.Get(keyPosition)); err != nil {
-			return fmt.Errorf("%w (position: %w)", ErrCorrupt, err)
-		}
-		if s.pos.Merging && s.opts.ReadOnly {
-			return errors.New("a merge was interrupted: open it for writing once")
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if !s.opts.ReadOnly {
-		if err := s.prepare(); err != nil {
-			return err
-		}
-	}
-	return s.newView()
-}
-
-// prepare makes the buckets and reads the journal.
-func (s *Store) prepare() error {
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketMeta, bucketModules, bucketHosts, bucketTools, bucketJournal, bucketEvents, bucketWatched} {
-			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
-				return err
-			}
-		}
-		meta := tx.Bucket(bucketMeta)
-		if meta.Get(keyFormat) != nil {
-			return nil
-		}
-		pos, err := s.pos.encode()
+		sums, err := getSums(tx)
 		if err != nil {
 			return err
 		}
-		return errors.Join(meta.Put(keyFormat, []byte(format)), meta.Put(keyKind, []byte(s.opts.Kind)),
-			meta.Put(keyPosition, pos), meta.Put(keyView, pos))
+		for _, b := range []struct { // the others are checked when they are read
+			name []byte
+			sum  sum
+		}{{bucketEvents, sums.Events}, {bucketWatched, sums.Watched}} {
+			if err := b.sum.check(tx.Bucket(b.name)); err != nil {
+				return err
+			}
+		}
+		s.pos, err = getPosition(tx, keyPosition)
+		return err
 	})
+}
+
+// prepare fills a new file, and takes up what a crash left.
+func (s *Store) prepare() error {
+	isNew := false
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		isNew = tx.Bucket(bucketMeta) == nil
+		return nil
+	})
+	if err == nil && isNew {
+		err = s.db.Update(s.fill)
+	}
 	if err != nil {
 		return err
 	}
 	if err := s.readJournal(); err != nil {
 		return err
 	}
-	if s.pos.Merging {
-		return s.merge()
+	if !s.pos.Merging {
+		return nil
 	}
-	return nil
+	if err := s.verify(); err != nil {
+		return err
+	}
+	return s.merge()
+}
+
+// fill makes the buckets of a new file.
+func (s *Store) fill(tx *bbolt.Tx) error {
+	for _, b := range [][]byte{bucketMeta, bucketModules, bucketHosts, bucketTools, bucketJournal, bucketEvents, bucketWatched} {
+		if _, err := tx.CreateBucket(b); err != nil {
+			return err
+		}
+	}
+	var sums sums
+	meta := tx.Bucket(bucketMeta)
+	return errors.Join(
+		addFirstBlock(tx.Bucket(bucketModules), &sums.Modules), addFirstBlock(tx.Bucket(bucketHosts), &sums.Hosts),
+		meta.Put(keyFormat, []byte(format)), meta.Put(keyKind, []byte(s.opts.Kind)),
+		putPosition(tx, keyPosition, &s.pos), putPosition(tx, keyView, &s.pos), putSums(tx, sums))
 }
 
 // Edge returns the right edge of the tree of records that were processed.
@@ -310,9 +379,23 @@ func (s *Store) Close() error {
 	s.checks.Wait()
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.closeView()
-	if err := s.db.Close(); err != nil {
+	if err := s.release(); err != nil {
 		return fmt.Errorf("closing the index: %w", err)
 	}
 	return nil
+}
+
+// release gives back what Open took.
+func (s *Store) release() error {
+	s.closeView()
+	var errs []error
+	errs = append(errs, s.readers.close())
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Unlock())
+		s.lock = nil
+	}
+	return errors.Join(errs...)
 }

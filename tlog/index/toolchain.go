@@ -40,13 +40,17 @@ func (s *Store) addToolchain(pre []byte, record, time int64) {
 	}
 }
 
-func (s *Store) mergeToolchains(b *bbolt.Bucket) error {
+func (s *Store) mergeToolchains(b *bbolt.Bucket, sum *sum) error {
 	for v, r := range s.tools {
-		if have, ok := decodeToolchain(b.Get([]byte(v))); ok && have.record <= r.record {
+		old := b.Get([]byte(v))
+		if have, ok := decodeToolchain(old); ok && have.record <= r.record {
 			continue
 		}
+		if old != nil {
+			sum.remove([]byte(v), old)
+		}
 		value := binary.AppendVarint(binary.AppendVarint(nil, r.time), r.record)
-		if err := b.Put([]byte(v), value); err != nil {
+		if err := sum.put(b, []byte(v), value); err != nil {
 			return err
 		}
 	}

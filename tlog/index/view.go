@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -17,9 +18,13 @@ type view struct {
 	head           Head
 	skipped        int64
 	tools          []Toolchain
+	users          atomic.Int32 // the store, and long readings
 }
 
-var errClosed = errors.New("index is closed")
+var (
+	errClosed  = errors.New("index is closed")
+	errMerging = errors.New("a merge was interrupted: let the program that follows the log run once")
+)
 
 // newView shows the newest committed state to queries.
 func (s *Store) newView() error {
@@ -38,28 +43,59 @@ func (s *Store) newView() error {
 	close(s.changed)
 	s.changed = make(chan struct{})
 	s.mu.Unlock()
-	if old != nil {
-		old.tx.Rollback()
-	}
+	old.release()
 	s.metrics.view(v)
 	return nil
 }
 
-func openView(tx *bbolt.Tx) (*view, error) {
-	v := &view{tx: tx, modules: tx.Bucket(bucketModules), hosts: tx.Bucket(bucketHosts)}
-	meta, tools := tx.Bucket(bucketMeta), tx.Bucket(bucketTools)
-	if meta == nil || v.modules == nil || v.hosts == nil || tools == nil {
+func openView(tx *bbolt.Tx) (v *view, err error) {
+	defer catch(&err)()
+	v = &view{tx: tx, modules: tx.Bucket(bucketModules), hosts: tx.Bucket(bucketHosts)}
+	v.users.Store(1)
+	tools := tx.Bucket(bucketTools)
+	if v.modules == nil || v.hosts == nil || tools == nil {
 		return nil, fmt.Errorf("%w (parts of it are missing)", ErrCorrupt)
 	}
-	var pos position
-	if err := pos.decode(meta.Get(keyView)); err != nil {
-		return nil, fmt.Errorf("%w (position: %w)", ErrCorrupt, err)
+	newest, err := getPosition(tx, keyPosition)
+	if err != nil {
+		return nil, err
+	}
+	if newest.Merging {
+		return nil, errMerging
+	}
+	pos, err := getPosition(tx, keyView)
+	if err != nil {
+		return nil, err
+	}
+	sums, err := getSums(tx)
+	if err != nil {
+		return nil, err
+	}
+	if err := sums.Toolchains.check(tools); err != nil {
+		return nil, err
 	}
 	v.head = pos.head(tx)
 	v.skipped = pos.Skipped
-	var err error
 	v.tools, err = readToolchains(tools)
 	return v, err
+}
+
+// hold returns the view for a long reading; release must follow.
+func (s *Store) hold() (*view, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.view == nil {
+		return nil, errClosed
+	}
+	s.view.users.Add(1)
+	return s.view, nil
+}
+
+// release ends a use of the view, nil for none.
+func (v *view) release() {
+	if v != nil && v.users.Add(-1) == 0 {
+		v.tx.Rollback()
+	}
 }
 
 // head returns the state of the log at a position.
@@ -75,10 +111,8 @@ func (p *position) head(tx *bbolt.Tx) Head {
 func (s *Store) closeView() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.view != nil {
-		s.view.tx.Rollback()
-		s.view = nil
-	}
+	s.view.release()
+	s.view = nil
 }
 
 // Changed implements [Reader].
@@ -126,13 +160,8 @@ func (s *Store) Agree(at time.Time) error {
 		return nil
 	}
 	s.pos.Accepted = at
-	return s.update(func(tx *bbolt.Tx) error {
-		pos, err := s.pos.encode()
-		if err != nil {
-			return err
-		}
-		meta := tx.Bucket(bucketMeta)
-		return errors.Join(meta.Put(keyPosition, pos), meta.Put(keyView, pos))
+	return s.update(func(tx *bbolt.Tx, _ *sums) error {
+		return errors.Join(putPosition(tx, keyPosition, &s.pos), putPosition(tx, keyView, &s.pos))
 	})
 }
 

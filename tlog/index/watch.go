@@ -152,9 +152,12 @@ func (s *Store) addHead(head tlog.TreeHead) error {
 	return nil
 }
 
-func (s *Store) storePolled(b *bbolt.Bucket) error {
+func (s *Store) storePolled(b *bbolt.Bucket, sum *sum) error {
 	for _, path := range s.polled {
-		if err := b.Put([]byte(path), []byte{}); err != nil {
+		if b.Get([]byte(path)) != nil {
+			continue
+		}
+		if err := sum.put(b, []byte(path), []byte{}); err != nil {
 			return err
 		}
 	}
