@@ -109,7 +109,7 @@ func TestDoT(t *testing.T) {
 	}
 	defer plain.Close()
 	io.Copy(plain, strings.NewReader("GET / HTTP/1.0\r\n\r\n"))
-	plain.SetReadDeadline(time.Now().Add(10 * time.Second))
+	plain.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := io.Copy(io.Discard, plain); err != nil {
 		t.Error(err)
 	}

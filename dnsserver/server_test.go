@@ -144,7 +144,7 @@ func tcpQuery(m *dns.Msg) []byte {
 
 func readTCP(t *testing.T, c net.Conn) *dns.Msg {
 	t.Helper()
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.SetReadDeadline(time.Now().Add(time.Minute))
 	var size [2]byte
 	if _, err := io.ReadFull(c, size[:]); err != nil {
 		t.Fatal(err)
@@ -225,7 +225,7 @@ func TestLargeTCPQuery(t *testing.T) {
 func TestTCPLimits(t *testing.T) {
 	s, addr := testServer(t, ListenConfig{Idle: 200 * time.Millisecond, ConnsPerIP: 3, Conns: 4}, "127.0.0.1:0")
 	closed := func(c net.Conn) bool {
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(time.Minute))
 		_, err := c.Read(make([]byte, 1))
 		return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
 	}

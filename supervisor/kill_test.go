@@ -12,8 +12,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,6 +26,7 @@ import (
 
 	"example.org/upkeep/internal/config"
 	"example.org/upkeep/internal/metric"
+	"example.org/upkeep/supervisor/handoff"
 	"example.org/upkeep/supervisor/install"
 	"example.org/upkeep/supervisor/process"
 	"example.org/upkeep/supervisor/state"
@@ -32,6 +36,7 @@ import (
 type order struct {
 	Config   Config
 	Releases []string
+	Self     []string // versions of upkeep; the program's name says which one it is
 	// The fault: at the write of the state by this number (from 1), do.
 	At int
 	Do string // "kill before", "kill between", "kill after", "full" (from then on)
@@ -88,31 +93,65 @@ func testSupervisor(dir string) int {
 		panic(err)
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	b := &bench{dir: dir}
+	b := &bench{dir: dir, self: o.Self}
 	b.publish(o.Releases...)
+	inherited, err := handoff.Receive()
+	if err != nil {
+		panic(err)
+	}
+	process.Expect(inherited)
 	runner := process.NewOS(o.Config.State, log)
-	e, err := New(o.Config, Deps{
+	deps := Deps{
 		Versions: b, Binaries: b, Inspect: inspectByName, Metrics: metric.New(), Runner: runner, Commands: runner.Command,
-		Disk: &faultDisk{order: o}, Log: log, Output: process.NewOutput(io.Discard, io.Discard),
-	})
+		Disk: &faultDisk{order: o}, Log: log, Output: process.NewOutput(io.Discard, io.Discard), Inherited: inherited,
+	}
+	if len(o.Self) > 0 {
+		deps.Successor = OSSuccessor{runner}
+		deps.Self = testSelf(dir)
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer cancel()
+	doors := NewDoors(ctx, inherited, log)
+	deps.Handovers = []Handover{doors}
+	socket, onTrial := OnTrial(inherited)
+	if len(o.Self) > 0 {
+		misbehave(deps.Self.Version, onTrial, &deps)
+	}
+	e, err := New(o.Config, deps)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 90
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	if onTrial {
+		go func() {
+			WaitAlone(ctx, inherited)
+			cancel()
+		}()
+	} else {
+		socket = filepath.Join(o.Config.State, "control.sock")
+	}
 	go func() {
 		if !e.WaitStarted(ctx) {
 			return
 		}
-		l, err := ListenControl(filepath.Join(o.Config.State, "control.sock"), "")
-		if err == nil {
-			err = ServeControl(ctx, l, e, log)
-		}
+		err := doors.Set([]Door{{
+			Name: "control", Addr: socket, Listen: func() (net.Listener, error) { return ListenControl(socket, "") },
+			Serve: func(_ context.Context, raw net.Listener) (*http.Server, net.Listener, error) {
+				return ControlServer(e, log), raw, nil
+			},
+		}})
 		if err != nil {
 			log.Error(err.Error())
 		}
+		inherited.Close()
 	}()
+	if onTrial {
+		if err := e.RunTrial(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 92
+		}
+		return 0
+	}
 	status, err := e.Run(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -151,6 +190,9 @@ func (o *outside) run() {
 		o.t.Fatal(err)
 	}
 	o.cmd = exec.Command(os.Args[0])
+	if len(o.order.Self) > 0 {
+		o.cmd = exec.Command(filepath.Join(o.dir, "upkeep"))
+	}
 	o.cmd.Env = append(os.Environ(), envSupervisor+"="+o.dir, fmt.Sprint(envTest, "=", os.Getpid()))
 	o.cmd.Stderr = &o.out
 	// A service that outlives its supervisor holds our pipe open.
@@ -204,7 +246,7 @@ func (o *outside) settled(what string, cond func(s Status) bool) Status {
 	o.t.Helper()
 	client := NewClient(filepath.Join(o.order.Config.State, "control.sock"))
 	var last string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		s, err := client.Status(o.t.Context())
 		if err != nil {
 			last = err.Error()
@@ -413,7 +455,7 @@ func testDiskFull(t *testing.T) {
 
 func waitFor(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if cond() {
 			return
 		}

@@ -176,7 +176,7 @@ func serveProcess(t *testing.T, args ...string) *server {
 			lines <- sc.Text()
 		}
 	}()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for s.dns == "" || s.http == "" && slices.Contains(args, "-http") || s.doh == "" && slices.Contains(args, "-doh") {
 		select {
 		case line, ok := <-lines:

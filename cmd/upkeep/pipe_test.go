@@ -56,7 +56,7 @@ func TestOutputReaderGone(t *testing.T) {
 	}
 	until := func(n int) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); lines() < n; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Minute); lines() < n; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("the service wrote %d lines; want %d", lines(), n)
 			}
@@ -73,7 +73,7 @@ func TestOutputReaderGone(t *testing.T) {
 		if err != nil {
 			t.Errorf("upkeep ended with %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		_ = cmd.Process.Kill()
 		t.Error("upkeep does not end")
 	}

@@ -81,7 +81,7 @@ func (e *engine) step(t *testing.T) {
 	t.Helper()
 	select {
 	case e.steps <- struct{}{}:
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the update is not under way")
 	}
 }
