@@ -181,7 +181,8 @@ func onlyTXT(s *rrset) (text, error) {
 // A malformedError is a validated answer that is not of the format.
 type malformedError struct{ reason string }
 
-func (e *malformedError) Error() string { return e.reason }
+func (e *malformedError) Error() string        { return e.reason }
+func (e *malformedError) Is(target error) bool { return target == ErrMalformed }
 
 // unescape undoes the presentation format that the DNS library keeps strings in.
 func unescape(s string) string {

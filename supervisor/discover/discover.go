@@ -136,6 +136,9 @@ func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
 // packet, a refusal, a server failure.
 var ErrUnreachable = errors.New("no answer")
 
+// ErrMalformed is wrapped when an answer was validated, and is not of the format.
+var ErrMalformed = errors.New("not of the format")
+
 // ErrStale is wrapped when every source's log went back or is too old.
 var ErrStale = errors.New("stale")
 

@@ -40,13 +40,13 @@ func TestFindPin(t *testing.T) {
 			tr.Zone.Set(evil.Key)
 		}, false, "", "no key of l.upkeep.test. is the one"},
 		{"DS removed without proof", "tcp", func(t *testing.T, tr *zonetest.Tree) {
-			tr.Attack = onQuestion(testZone, dns.TypeDS, func(m *dns.Msg) *dns.Msg { m.Answer, m.Ns = nil, nil; return m })
+			tr.Attack = zonetest.OnQuestion(testZone, dns.TypeDS, func(m *dns.Msg) *dns.Msg { m.Answer, m.Ns = nil, nil; return m })
 		}, false, "", "nothing signed proves it"},
 		{"keys that do not sign themselves", "server", func(t *testing.T, tr *zonetest.Tree) {
-			tr.Attack = onQuestion(testZone, dns.TypeDNSKEY, unsigned)
+			tr.Attack = zonetest.OnQuestion(testZone, dns.TypeDNSKEY, zonetest.Unsigned)
 		}, false, "", "has no signature"},
 		{"no keys", "server", func(t *testing.T, tr *zonetest.Tree) {
-			tr.Attack = onQuestion(testZone, dns.TypeDNSKEY, func(m *dns.Msg) *dns.Msg { m.Answer = nil; return m })
+			tr.Attack = zonetest.OnQuestion(testZone, dns.TypeDNSKEY, func(m *dns.Msg) *dns.Msg { m.Answer = nil; return m })
 		}, false, "", "gives no key"},
 		{"silence", "server", func(t *testing.T, tr *zonetest.Tree) {
 			tr.Attack = func(dns.Question, *dns.Msg) *dns.Msg { return nil }

@@ -380,26 +380,13 @@ func (e *examination) unit() {
 		e.skip("unit", "no unit file is beside the binary or in /etc/systemd/system")
 		return
 	}
-	data, err := os.ReadFile(file)
+	text, err := readUnit(file)
 	if err != nil {
 		e.fail("unit", err)
 		return
 	}
-	findings := Unit(file, string(data), UnitFacts{Config: e.Config, Dirs: []string{filepath.Dir(e.Path), e.State}, Exists: func(f string) bool { _, err := os.Stat(f); return err == nil }})
+	findings := Unit(file, text, UnitFacts{Config: e.Config, Dirs: []string{filepath.Dir(e.Path), e.State}, Exists: func(f string) bool { _, err := os.Stat(f); return err == nil }})
 	for _, f := range findings {
 		e.report(f)
 	}
-}
-
-func findUnit(path string) string {
-	if path == "" {
-		return ""
-	}
-	name := filepath.Base(path) + ".service"
-	for _, dir := range []string{"/etc/systemd/system", filepath.Dir(path)} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return filepath.Join(dir, name)
-		}
-	}
-	return ""
 }

@@ -34,6 +34,7 @@ func TestExplain(t *testing.T) {
 		"insecure":     &discover.InsecureError{Zone: "x."},
 		"no zone":      fmt.Errorf("x: %w", discover.ErrNoZone),
 		"not found":    &discover.NotFoundError{},
+		"malformed":    fmt.Errorf("x: %w", discover.ErrMalformed),
 		"stale":        fmt.Errorf("%w: x", discover.ErrStale),
 		"disagree":     fmt.Errorf("%w: x", discover.ErrDisagree),
 		"unreachable":  fmt.Errorf("x: %w", discover.ErrUnreachable),

@@ -50,6 +50,9 @@ func Explain(err error) Advice {
 		return Advice{"this configuration, most likely a misspelt zone", "Compare discovery.zone with the name that the operator publishes."}
 	case errors.Is(err, discover.ErrNotFound):
 		return Advice{"this configuration, or the index", "Check the module's path for upper and lower case and for a major version like /v2 at its end. A new module appears when the index has read the log up to it; an index that watches single modules has to be told about it."}
+	case errors.Is(err, discover.ErrMalformed):
+		return Advice{"the operator of the zone, or this configuration, if it names a zone of something else",
+			"The zone's own key signs this, so nobody on the way changed it. Compare discovery.zone with what the operator publishes; if it is right, tell the operator what its record says."}
 	case errors.Is(err, discover.ErrStale):
 		return Advice{"the index, somebody who replays old answers on the way, or this machine's clock",
 			"Check the clock. Compare with another source (upkeep check -v with a second -source). If all are old, the operator's index has stopped reading the log. If the operator confirms that the index was set up anew with another log, remove discovery.json from the folder of the state."}

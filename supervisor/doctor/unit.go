@@ -1,10 +1,55 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 )
+
+// findUnit returns the file of the unit of a service's binary: one of its own,
+// or upkeep's template, installed or beside it, as that of the instance.
+func findUnit(path string) string {
+	if path == "" {
+		return ""
+	}
+	for _, dir := range []string{"/etc/systemd/system", filepath.Dir(path)} {
+		own := filepath.Join(dir, filepath.Base(path)+".service")
+		if _, err := os.Stat(own); err == nil {
+			return own
+		}
+		if _, err := os.Stat(filepath.Join(dir, "upkeep@.service")); err == nil {
+			return filepath.Join(dir, "upkeep@"+filepath.Base(path)+".service")
+		}
+	}
+	return ""
+}
+
+// readUnit returns the text of a unit as systemd sees it: its template, then its
+// drop-ins, with the instance's name filled in.
+func readUnit(file string) (string, error) {
+	dir, name := filepath.Dir(file), filepath.Base(file)
+	prefix, instance, isInstance := strings.Cut(strings.TrimSuffix(name, ".service"), "@")
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) && isInstance {
+		data, err = os.ReadFile(filepath.Join(dir, prefix+"@.service"))
+	}
+	if err != nil {
+		return "", err
+	}
+	text := string(data)
+	dropIns, _ := filepath.Glob(filepath.Join(dir, name+".d", "*.conf"))
+	for _, f := range dropIns {
+		more, err := os.ReadFile(f)
+		if err != nil {
+			return "", err
+		}
+		text += "\n" + string(more)
+	}
+	return strings.NewReplacer("%%", "%%", "%i", instance).Replace(text), nil
+}
 
 // UnitFacts are what a unit file must fit to.
 type UnitFacts struct {
