@@ -19,7 +19,6 @@ import (
 
 	"example.org/upkeep/supervisor/discover"
 	"example.org/upkeep/supervisor/discover/zonetest"
-	"example.org/upkeep/supervisor/doctor"
 	"example.org/upkeep/tlog"
 )
 
@@ -162,13 +161,7 @@ func TestFind(t *testing.T) {
 	})
 }
 
-func TestInitUnit(t *testing.T) {
-	s := setup{dir: "/srv/my hello", name: "hello", user: "hello"}
-	text := s.unitText("/opt/100%/upkeep")
-	got := doctor.Unit("u", text, doctor.UnitFacts{Config: s.config(), Dirs: []string{s.dir}, Exists: func(f string) bool { return f == "/opt/100%/upkeep" }})
-	if len(got) != 1 || got[0].Level != doctor.OK {
-		t.Errorf("%+v\n%s", got, text)
-	}
+func TestNames(t *testing.T) {
 	for in, want := range map[string]string{"/a/b": "/a/b", "/a b": "'/a b'", "it's": `'it'\''s'`, "": "''"} {
 		if got := shellQuote(in); got != want {
 			t.Errorf("shellQuote(%q) = %s, want %s", in, got, want)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -153,14 +152,13 @@ type setup struct {
 }
 
 func (s setup) config() string { return filepath.Join(s.dir, defaultConfigFile) }
-func (s setup) unit() string   { return filepath.Join(s.dir, s.name+".service") }
 func (s setup) link() string   { return filepath.Join(s.dir, s.name) }
 
 // free says which of the files is there already.
 func (s setup) free(force bool) error {
 	files := []string{s.link()}
 	if !force {
-		files = append(files, s.config(), s.unit())
+		files = append(files, s.config(), filepath.Join(s.dir, templateName))
 	}
 	for _, file := range files {
 		fi, err := os.Lstat(file)
@@ -245,87 +243,14 @@ func (s setup) write(ctx context.Context, fd *finder, sp spec.Spec) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(s.unit(), []byte(s.unitText(exe)), 0o644)
-}
-
-// unitText is a systemd unit in which service and upkeep can write to their
-// own folder and to nothing else.
-func (s setup) unitText(exe string) string {
-	account := s.user
-	if account == "" {
-		if u, err := user.Current(); err == nil && u.Uid != "0" {
-			account = u.Username
-		}
-	}
-	userLines := "# Without User= the service runs as root. Make a user for it, give it the folder, and name it here.\n#User=" + s.name + "\n"
-	if account != "" {
-		userLines = "User=" + account + "\n"
-	}
-	return `[Unit]
-Description=` + unitEscape(s.name) + `, kept up to date by upkeep
-After=network-online.target
-Wants=network-online.target
-
-[Service]
-Type=exec
-ExecStart=` + unitQuote(exe) + ` run -config ` + unitQuote(s.config()) + `
-ExecReload=/bin/kill -HUP $MAINPID
-WorkingDirectory=` + unitEscape(s.dir) + `
-` + userLines + `UMask=0027
-Restart=always
-RestartSec=2
-# upkeep passes SIGTERM on and waits for the service; only what is left then is killed.
-KillMode=mixed
-TimeoutStopSec=90
-# A group of its own, so that upkeep can end everything that the service started.
-Delegate=yes
-
-# The folder must be writable for updates. The rest of the machine is read-only.
-ProtectSystem=strict
-ReadWritePaths=` + unitQuote(s.dir) + `
-ProtectHome=read-only
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectClock=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
-NoNewPrivileges=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-# For a port below 1024 put CAP_NET_BIND_SERVICE in both.
-CapabilityBoundingSet=
-AmbientCapabilities=
-
-[Install]
-WantedBy=multi-user.target
-`
-}
-
-// unitEscape keeps systemd from reading % as a specifier.
-func unitEscape(s string) string { return strings.ReplaceAll(s, "%", "%%") }
-
-// unitQuote is for a word of a command line or list (systemd.service(5), "Command lines").
-func unitQuote(s string) string {
-	s = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "$", "$$").Replace(s)
-	if strings.ContainsAny(s, " \t'\"\\;") {
-		return `"` + s + `"`
-	}
-	return s
+	return s.unit(exe, systemdVersion()).write()
 }
 
 func (s setup) print(sp spec.Spec) {
 	fmt.Printf("%s %s is set up in %s.\n\n", sp.Package(), sp.Version, s.dir)
 	fmt.Printf("Run it now:\n  upkeep run -config %s\n", shellQuote(s.config()))
-	if runtime.GOOS == "linux" {
-		fmt.Printf("\nOr as a system service:\n  sudo cp %s /etc/systemd/system/\n  sudo systemctl enable --now %s\n", shellQuote(s.unit()), shellQuote(s.name))
+	if exe, err := os.Executable(); err == nil && runtime.GOOS == "linux" {
+		s.unit(exe, 0).print()
 	}
 }
 
