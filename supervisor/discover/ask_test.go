@@ -268,6 +268,21 @@ func TestForkedSource(t *testing.T) {
 	}
 }
 
+// Each source says when it was last good, also when another one is not.
+func TestLastSuccess(t *testing.T) {
+	tr := zonetest.New(t, zonetest.Fast)
+	path := tr.NewPath(t)
+	path.SetAttack(func(_ dns.Question, m *dns.Msg) *dns.Msg { return zonetest.Unsigned(m) })
+	d := discoverer(t, tr, func(c *Config, _ *Options) { c.Sources = append(c.Sources, "tcp://"+path.Addr) })
+	if _, err := d.Ask(t.Context(), hello); err != nil {
+		t.Fatal(err)
+	}
+	good, bad := d.m.good.With(testZone, "udp://"+tr.Addr).Value(), d.m.good.With(testZone, "tcp://"+path.Addr).Value()
+	if good != float64(epoch.Unix()) || bad != 0 {
+		t.Errorf("%v and %v, want %v and 0", good, bad, epoch.Unix())
+	}
+}
+
 // Two operators of the same index, each with a zone and a key of its own.
 func TestTwoZones(t *testing.T) {
 	one, two := zonetest.New(t, zonetest.Fast), zonetest.New(t, zonetest.Fast)

@@ -12,6 +12,7 @@ type metrics struct {
 	fresh   metric.GaugeVec
 	silent  metric.GaugeVec
 	logSize metric.GaugeVec
+	good    metric.GaugeVec
 	rtt     metric.Histogram
 }
 
@@ -29,6 +30,7 @@ func newMetrics(reg *metric.Registry, sources []*source) *metrics {
 		fresh:   reg.GaugeVec("upkeep_discovery_stale_since_seconds", "Unix time since when there is no fresh verified answer, 0 when there is one.", "module"),
 		silent:  reg.GaugeVec("upkeep_discovery_silent", "1 when there was no fresh verified answer for longer than max_silence.", "module"),
 		logSize: reg.GaugeVec("upkeep_discovery_log_size", "Records of the log behind a source's last answer.", "zone", "source"),
+		good:    reg.GaugeVec("upkeep_discovery_source_last_success_timestamp_seconds", "When a source last gave a fresh answer that was validated, 0 when it never did.", "zone", "source"),
 		rtt:     reg.Histogram("upkeep_discovery_seconds", "Time of a source's answer.", .005, .02, .1, .5, 2, 10),
 	}
 	for _, r := range []string{"ok", "not_found", "error", "fallback"} {
@@ -42,6 +44,7 @@ func newMetrics(reg *metric.Registry, sources []*source) *metrics {
 	}
 	for _, s := range sources {
 		m.logSize.With(s.zone, s.spec)
+		m.good.With(s.zone, s.spec)
 	}
 	return m
 }
@@ -73,6 +76,9 @@ func (m *metrics) observe(a Answer, err error) {
 		m.rtt.Observe(s.RTT.Seconds())
 		if s.Status != nil {
 			m.logSize.With(s.Zone, s.Source).Set(float64(s.Status.Size))
+		}
+		if (s.Err == nil || isNotFound(s.Err)) && s.Stale == "" {
+			m.good.With(s.Zone, s.Source).Set(float64(a.Asked.Unix()))
 		}
 		if k := bogusKind(s.Err); k != "" {
 			m.bogus.With(k).Inc()
