@@ -42,6 +42,7 @@ type bench struct {
 	downErr  error
 	content  *string       // when set, what a binary contains
 	slow     chan struct{} // when set, a lookup waits for it or its context
+	program  string        // every version's binary; "" = this test binary
 
 	engine *Engine
 	cancel context.CancelFunc
@@ -113,13 +114,22 @@ func inspectByName(file string) (Info, error) {
 	return Info{spec.Spec{Module: "example.org/hello", Version: p.Version, GOOS: "linux", GOARCH: "amd64", GoVersion: p.GoVersion}}, nil
 }
 
-// place makes the binary of a version.
-func (b *bench) place(version string) string {
-	b.t.Helper()
+// exe is what every version's binary is made of.
+func (b *bench) exe() string {
+	if b.program != "" {
+		return b.program
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	return exe
+}
+
+// place makes the binary of a version.
+func (b *bench) place(version string) string {
+	b.t.Helper()
+	exe := b.exe()
 	file := filepath.Join(b.dir, "hello-"+version+"-"+testGo)
 	if err := link(exe, file); err != nil {
 		b.t.Fatal(err)
@@ -174,8 +184,7 @@ func (b *bench) Lookup(ctx context.Context, s spec.Spec, progress func(Progress)
 			return Binary{}, ctx.Err()
 		}
 	}
-	exe, _ := os.Executable()
-	sum, size, _ := install.Sum(exe)
+	sum, size, _ := install.Sum(b.exe())
 	if b.content != nil {
 		d := spec.NewDigest()
 		fmt.Fprint(d, *b.content)
@@ -191,15 +200,11 @@ func (b *bench) Download(_ context.Context, bin Binary, file string, _ func(Prog
 	if err != nil {
 		return err
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	_ = os.Remove(file)
 	if b.content != nil {
 		return os.WriteFile(file, []byte(*b.content), 0o755)
 	}
-	return link(exe, file)
+	return link(b.exe(), file)
 }
 
 // start runs the supervisor.

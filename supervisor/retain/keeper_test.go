@@ -327,9 +327,10 @@ func TestTaken(t *testing.T) {
 	}
 	r.start("tcp=" + l.Addr().String())
 	<-r.proc.Done()
-	if x := r.proc.Exit(); x.Code != 4 || !strings.Contains(r.out.String(), "address already in use") {
+	if x := r.proc.Exit(); x.Code != 4 {
 		t.Errorf("the service %v", x)
 	}
+	until(t, "the service has said why", func() bool { return strings.Contains(r.out.String(), "address already in use") })
 	if n := r.keeper.Count(); n != 0 {
 		t.Errorf("%d sockets are kept", n)
 	}
