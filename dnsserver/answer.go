@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"bytes"
 	"math"
 	"time"
 
@@ -32,6 +33,11 @@ type answer struct {
 	body       []byte
 	extra      int // offset of the additional section in body
 
+	// Of an answer for many names: where there are compression pointers, as if
+	// the question's name had the length of the encloser.
+	pointers []uint16
+	encloser int
+
 	ede     int
 	edeText string
 }
@@ -46,6 +52,7 @@ type view struct {
 	zone  *zone
 	idx   index.Reader
 	head  index.Head
+	chain *chain // nil with compact denial
 	gen   uint64 // changes with any of the others
 	stale string // why names of modules can't be answered, or ""
 }
@@ -64,33 +71,67 @@ func staleness(head index.Head, limit time.Duration, now time.Time) string {
 // answer answers a question of class IN. When a signature is missing that it may
 // not make it returns errNotSigned or errDenialNotSigned.
 func (v *view) answer(q *query, now time.Time, sign bool) (*answer, error) {
-	z := v.zone
-	switch q.qtype {
-	case dns.TypeAXFR, dns.TypeIXFR:
-		return failure(dns.RcodeRefused, edeNotSupported, "no zone transfers: every server follows the log itself"), nil
-	case dns.TypeMAILA, dns.TypeMAILB, dns.TypeTKEY:
-		return failure(dns.RcodeNotImplemented, edeNotSupported, ""), nil
-	case dns.TypeOPT, dns.TypeTSIG, dns.TypeNXNAME:
-		return failure(dns.RcodeFormatError, edeInvalidType, ""), nil
+	if a := v.outside(q); a != nil {
+		return a, nil
 	}
-	qname := q.name()
-	if suffixAt(qname, z.origin) < 0 {
-		return failure(dns.RcodeRefused, edeNotAuth, ""), nil
-	}
-	if v.stale != "" && len(qname) > len(z.v0) && z.underV0(qname) && !v.isStatus(qname) {
-		return failure(dns.RcodeServerFailure, edeNotReady, v.stale), nil
+	z, qname := v.zone, q.name()
+	if v.chain != nil {
+		return v.answerChained(q, now, sign)
 	}
 	n, exists, err := z.lookup(v.idx, v.head, qname)
 	if err != nil {
 		return nil, err
 	}
-	b := builder{view: v, now: now, qname: qname, do: q.do, sign: sign}
-	b.a = &answer{aa: true, refresh: math.MaxInt64, ede: edeNone, body: make([]byte, 0, 512)}
-	b.compose(n, exists, q.qtype, q.co)
+	b := v.builder(qname, q.do, now, sign)
+	var own *rrset
+	if exists || q.do {
+		own = b.nsec(n, exists)
+	}
+	b.compose(n, q.qtype, own, own)
+	// Compact denial says in the NSEC record that a name does not exist. An
+	// asker that can't read it, or can read both, gets the code.
+	if !exists && (!q.do || q.co) {
+		b.a.rcode = dns.RcodeNameError
+	}
 	if b.err == errNotSigned && !exists {
 		return nil, errDenialNotSigned
 	}
 	return b.a, b.err
+}
+
+// answerChained answers by the chain.
+func (v *view) answerChained(q *query, now time.Time, sign bool) (*answer, error) {
+	qname := q.name()
+	key := v.zone.key(nil, qname)
+	p := v.chain.find(key)
+	if !p.exact && !p.below {
+		return v.missing(key, p, q.do, now, sign)
+	}
+	b := v.builder(qname, q.do, now, sign)
+	var n node
+	var own *rrset
+	proofs := []*rrset{b.span(p)}
+	if !p.exact {
+		// There are only names below. One record says it all, but programs of the
+		// ldns library want to see that no wildcard is beside the name either.
+		parent := bytes.LastIndexByte(key[:len(key)-1], 0) + 1
+		if wild := v.wildcard(key[:parent]); wild.block != p.block || wild.at != p.at {
+			proofs = append(proofs, b.span(wild))
+		}
+	} else {
+		var err error
+		if n, _, err = v.zone.lookup(v.idx, v.head, qname); err != nil {
+			return nil, err
+		}
+		own = proofs[0]
+	}
+	b.compose(n, q.qtype, own, proofs...)
+	return b.a, b.err
+}
+
+func (v *view) builder(qname []byte, do bool, now time.Time, sign bool) *builder {
+	return &builder{view: v, now: now, qname: qname, do: do, sign: sign,
+		a: &answer{aa: true, refresh: math.MaxInt64, ede: edeNone, body: make([]byte, 0, 512)}}
 }
 
 // isStatus reports whether qname is the status record, which is answered when
@@ -140,18 +181,20 @@ func (b *builder) signatures(set *rrset) *rrset {
 	return sigs
 }
 
-func (b *builder) compose(n node, exists bool, qtype uint16, co bool) {
+// compose answers for a name. own is its NSEC record, nil if it has none, and
+// proofs are those that deny what it does not have.
+func (b *builder) compose(n node, qtype uint16, own *rrset, proofs ...*rrset) {
 	a := b.a
 	found := n.find(qtype)
 	switch {
 	case qtype == dns.TypeANY && len(n.sets) > 0:
 		// RFC 8482, section 4.2.
 		b.add(&a.an, &rrset{b.qname, dns.TypeHINFO, b.zone.ttl, [][]byte{[]byte("\x07RFC8482\x00")}})
-	case qtype == dns.TypeNSEC && (exists || b.do):
-		b.add(&a.an, b.nsec(n, exists))
-	case qtype == dns.TypeRRSIG && (exists || b.do):
+	case qtype == dns.TypeNSEC && own != nil:
+		b.add(&a.an, own)
+	case qtype == dns.TypeRRSIG && own != nil:
 		// One of the name's signatures is enough, as for ANY.
-		set := b.nsec(n, exists)
+		set := own
 		if len(n.sets) > 0 {
 			set = n.sets[0]
 		}
@@ -161,13 +204,10 @@ func (b *builder) compose(n node, exists bool, qtype uint16, co bool) {
 	default:
 		b.add(&a.ns, b.zone.soaAt(b.head.Size, b.zone.denialTTL()))
 		if b.do {
-			b.add(&a.ns, b.nsec(n, exists))
+			for _, set := range proofs {
+				b.add(&a.ns, set)
+			}
 		}
-	}
-	// Compact denial says in the NSEC record that a name does not exist. An
-	// asker that can't read it, or can read both, gets the code.
-	if !exists && (!b.do || co) {
-		a.rcode = dns.RcodeNameError
 	}
 	a.extra = len(a.body)
 	if qtype == dns.TypeNS && found != nil {

@@ -23,10 +23,17 @@ type ZoneConfig struct {
 	ApexTTL     config.Duration `toml:"apex_ttl" comment:"How long resolvers keep the zone's name servers, keys and own records."`
 	StaleAfter  config.Duration `toml:"stale_after" comment:"When the log was last read longer ago than this, names of modules are answered SERVFAIL,\nso that resolvers ask another server. 0 is never."`
 	Validity    config.Duration `toml:"signature_validity" comment:"How long signatures are valid; they are renewed at half of it. At least one hour."`
+	Denial      string          `toml:"denial" comment:"How it is said that something does not exist. \"compact\" signs a record for each name that is asked for (RFC 9824);\n\"nsec\" keeps all names of the index in memory, in order, and signs what is between two of them:\na flood of names that don't exist is then as cheap as names that do."`
 	NSID        string          `toml:"nsid" comment:"The name of this server for operators who ask which one answers (NSID); empty is none."`
 	Encrypted   Encrypted       `toml:"-"`
 	ReportAgent string          `toml:"report_agent" comment:"Domain to which resolvers report errors they met in the zone (RFC 9567); empty is none."`
 }
+
+// Ways to say that something does not exist.
+const (
+	DenialCompact = "compact"
+	DenialNSEC    = "nsec"
+)
 
 // Encrypted says which encrypted transports the name servers in the zone have,
 // so that resolvers can find them (RFC 9461). A port of 0 is none.
@@ -72,6 +79,7 @@ func DefaultZoneConfig() ZoneConfig {
 		ApexTTL:     config.Duration(5 * time.Minute),
 		StaleAfter:  config.Duration(6 * time.Hour),
 		Validity:    config.Duration(DefaultValidity),
+		Denial:      DenialCompact,
 	}
 }
 
@@ -104,6 +112,9 @@ func (c *ZoneConfig) static() (zone string, soa *dns.SOA, rrs []dns.RR, err erro
 	}
 	if v := c.Validity.D(); v < time.Hour || v > 90*24*time.Hour || v < 2*c.ApexTTL.D() {
 		return fail("zone.signature_validity: %s is not between one hour (and twice apex_ttl) and 90 days", c.Validity)
+	}
+	if c.Denial != "" && c.Denial != DenialCompact && c.Denial != DenialNSEC {
+		return fail("zone.denial: %q is neither %q nor %q", c.Denial, DenialCompact, DenialNSEC)
 	}
 	if len(c.NSID) > 128 {
 		return fail("zone.nsid: has more than 128 bytes")

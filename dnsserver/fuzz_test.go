@@ -1,44 +1,58 @@
 package dnsserver
 
 import (
-	"os"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/miekg/dns"
 )
 
-var fuzzHandler = sync.OnceValues(func() (*Handler, error) {
-	dir, err := os.MkdirTemp("", "upkeep-fuzz")
-	if err != nil {
-		return nil, err
+// fuzzOracle has a handler with each way of denial, and an oracle for it.
+var fuzzOracle = map[string]func(testing.TB) *oracle{DenialCompact: newFuzzOracle(DenialCompact), DenialNSEC: newFuzzOracle(DenialNSEC)}
+
+func newFuzzOracle(denial string) func(testing.TB) *oracle {
+	var o *oracle
+	return func(t testing.TB) *oracle {
+		if o != nil {
+			return o
+		}
+		dir := t.TempDir()
+		// Ed25519 signs faster, and what is tested is not the signature.
+		if _, err := GenerateKey(dir, testZone, "ed25519", true, Timing{}); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := LoadKeys(dir, testZone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := testConfig()
+		cfg.StaleAfter, cfg.Denial = 0, denial
+		for range 20 {
+			cfg.Records = append(cfg.Records, "big TXT "+strings.Repeat("x", 40+len(cfg.Records)))
+		}
+		h, err := NewHandler(cfg, keys, testIndex(), Options{Answers: 1 << 14})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o = newOracle(t, h)
+		return o
 	}
-	defer os.RemoveAll(dir)
-	// Ed25519 signs faster, and what is tested is not the signature.
-	if _, err := GenerateKey(dir, testZone, "ed25519", true, Timing{}); err != nil {
-		return nil, err
-	}
-	keys, err := LoadKeys(dir, testZone)
-	if err != nil {
-		return nil, err
-	}
-	cfg := testConfig()
-	cfg.StaleAfter = 0
-	for range 20 {
-		cfg.Records = append(cfg.Records, "big TXT "+strings.Repeat("x", 40+len(cfg.Records)))
-	}
-	return NewHandler(cfg, keys, testIndex(), Options{Answers: 4096})
-})
+}
 
 func seeds(f *testing.F) {
+	for _, packet := range seedPackets(f) {
+		f.Add(packet, true)
+		f.Add(packet, false)
+	}
+}
+
+func seedPackets(t testing.TB) (packets [][]byte) {
 	add := func(m *dns.Msg) {
 		packet, err := m.Pack()
 		if err != nil {
-			f.Fatal(err)
+			t.Fatal(err)
 		}
-		f.Add(packet, true)
-		f.Add(packet, false)
+		packets = append(packets, packet)
 	}
 	for _, p := range probes() {
 		add(question(p.name, dns.StringToType[p.typ], false))
@@ -54,6 +68,7 @@ func seeds(f *testing.F) {
 	m = question(testZone, dns.TypeNXNAME, true)
 	add(m)
 	add(question("x.l.upkeep.test.example.", dns.TypeANY, true))
+	return packets
 }
 
 // FuzzRespond sends any packet and judges the answer without knowing how it
@@ -62,10 +77,6 @@ func seeds(f *testing.F) {
 func FuzzRespond(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, packet []byte, udp bool) {
-		h, err := fuzzHandler()
-		if err != nil {
-			t.Fatal(err)
-		}
 		if len(packet) > maxSize {
 			return
 		}
@@ -73,21 +84,29 @@ func FuzzRespond(f *testing.F) {
 		if !udp {
 			c.Transport = TLS
 		}
-		out, ok := h.Respond(nil, packet, c, true)
-		if !ok {
-			t.Fatal("not answered")
-		}
-		if len(out) == 0 {
-			if len(packet) >= headerLen && packet[2]&0x80 == 0 {
-				t.Fatalf("no answer to the query %x", packet)
-			}
-			return
-		}
-		judge(t, h, packet, out, c)
-		if again, _ := h.Respond(nil, packet, c, false); len(again) != len(out) {
-			t.Fatalf("the second answer has %d bytes, the first %d", len(again), len(out))
+		for _, o := range fuzzOracle {
+			o(t).try(t, packet, c)
 		}
 	})
+}
+
+// try has a packet answered, twice, and judges the answer.
+func (o *oracle) try(t testing.TB, packet []byte, c Client) {
+	out, ok := o.h.Respond(o.out[:0], packet, c, true)
+	if !ok {
+		t.Fatalf("not answered: %x", packet)
+	}
+	o.out = out
+	if len(out) == 0 {
+		if len(packet) >= headerLen && packet[2]&0x80 == 0 {
+			t.Fatalf("no answer to the query %x", packet)
+		}
+		return
+	}
+	o.judge(t, packet, out, c)
+	if o.again, _ = o.h.Respond(o.again[:0], packet, c, false); len(o.again) != len(out) {
+		t.Fatalf("the second answer has %d bytes, the first %d: %x", len(o.again), len(out), packet)
+	}
 }
 
 // FuzzParseQuery compares our reading of a packet with a library's: what we

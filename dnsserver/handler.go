@@ -55,6 +55,8 @@ type Handler struct {
 	view atomic.Pointer[view]
 	mu   sync.Mutex // one writer of view
 
+	chains *chainKeeper // nil with compact denial
+
 	answers, denials *cache
 	cookies          atomic.Pointer[[]cookieSecret]
 	limit            *limiter
@@ -113,6 +115,9 @@ func (h *Handler) store(z *zone) error {
 		z.signer = old.zone.signer // with the signatures it keeps; nobody else has z yet
 	}
 	v := &view{zone: z, idx: h.idx, head: head, stale: staleness(head, z.stale, now)}
+	if v.chain, err = h.chain(z); err != nil {
+		return err
+	}
 	if old := h.view.Load(); old != nil {
 		v.gen = old.gen + 1
 		if old.stale != v.stale {
@@ -126,6 +131,22 @@ func (h *Handler) store(z *zone) error {
 	h.view.Store(v)
 	h.stat.head(v)
 	return nil
+}
+
+// chain returns the chain of a zone, nil if it has none. The caller holds mu.
+func (h *Handler) chain(z *zone) (*chain, error) {
+	if z.cfg.Denial != DenialNSEC {
+		h.chains = nil
+		return nil, nil
+	}
+	if h.chains == nil {
+		idx, ok := h.idx.(Lister)
+		if !ok {
+			return nil, errNoLister
+		}
+		h.chains = &chainKeeper{idx: idx}
+	}
+	return h.chains.update(z)
 }
 
 // refresh publishes what is new: the index when changed is set, its head, keys

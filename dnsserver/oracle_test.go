@@ -2,128 +2,100 @@ package dnsserver
 
 import (
 	"bytes"
-	"net/netip"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
-
-	"example.org/upkeep/dnsserver/internal/memindex"
-	"example.org/upkeep/tlog/index"
 )
 
-const testZone = "l.upkeep.test."
+// An oracle holds answers against what any resolver may expect. It knows the
+// packets, the zone's public keys and what there is in the zone (see truth), and
+// nothing of how an answer was made. What it has found good it remembers, up to
+// a bound, so that the same answer to many packets is looked at once.
+type oracle struct {
+	h     *Handler
+	truth *truth
+	seed  maphash.Seed
+	good  map[uint64]*dns.Msg // answers, by all but their id
+	sigs  map[uint64]bool     // signatures with their sets
+	asked map[uint64]bool     // NSEC records
 
-func testConfig() ZoneConfig {
-	cfg := DefaultZoneConfig()
-	cfg.Zone = testZone
-	cfg.NameServers = []NameServer{{Name: "ns0", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}}, {Name: "ns1.example.net."}}
-	cfg.Records = []string{`@ CAA 0 issue "ca.example.net"`, "www A 192.0.2.2", "a.b.c TXT deep", "@ MX 10 mail.example.net."}
-	cfg.NSID = "one"
-	return cfg
+	out, again []byte // room for answers
 }
 
-func testIndex() *memindex.Index {
-	idx := memindex.New()
-	many := index.Module{Path: "example.org/many"}
-	for i := 40; i > 0; i-- {
-		many.Majors = append(many.Majors, index.Version{Version: "v" + string(rune('0'+i/10)) + string(rune('0'+i%10)) + ".0.0", Time: 0x60000000})
-	}
-	idx.SetToolchains(index.Toolchain{Version: "go1.27.4", Kind: "cur", Time: 0x6b000000}, index.Toolchain{Version: "go1.26.11", Kind: "prev", Time: 0x6a000000})
-	idx.Set(memindex.Head(71848828),
-		memindex.Release("github.com/mjl-/mox", "v0.0.15", 0x66fa7e15),
-		index.Module{Path: "github.com/BurntSushi/toml", Majors: []index.Version{{Version: "v2.0.0+incompatible", Time: 2}, {Version: "v1.5.0", Time: 1}}},
-		index.Module{Path: "github.com/untagged/mod", Pseudo: &index.Version{Version: "v0.0.0-20200101000000-abcdefabcdef"}},
-		memindex.Release("github.com/a/b/c/v2", "v2.0.0", 1),
-		memindex.Release("gocloud.dev", "v0.40.0", 0x60000000),
-		many,
-	)
-	return idx
+const remembered = 1 << 14
+
+func newOracle(t testing.TB, h *Handler) *oracle {
+	return &oracle{h: h, truth: newTruth(t, h), seed: maphash.MakeSeed(),
+		good: map[uint64]*dns.Msg{}, sigs: map[uint64]bool{}, asked: map[uint64]bool{}}
 }
 
-func testKeys(t testing.TB, algorithm string) []*Key {
-	t.Helper()
-	dir := t.TempDir()
-	if _, err := GenerateKey(dir, testZone, algorithm, true, Timing{}); err != nil {
-		t.Fatal(err)
+func remember[V any](m map[uint64]V, key uint64, v V) {
+	if len(m) >= remembered {
+		clear(m)
 	}
-	keys, err := LoadKeys(dir, testZone)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keys
+	m[key] = v
 }
 
-func testHandler(t testing.TB, cfg ZoneConfig, idx index.Reader) *Handler {
-	t.Helper()
-	h, err := NewHandler(cfg, testKeys(t, "ecdsap256sha256"), idx, Options{Answers: 1024})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
-}
-
-func question(name string, typ uint16, do bool) *dns.Msg {
-	m := new(dns.Msg)
-	m.SetQuestion(name, typ)
-	m.Id = 0x1234
-	if do {
-		m.SetEdns0(4096, true)
-	}
-	return m
-}
-
-var client = Client{netip.MustParseAddrPort("198.51.100.7:4711"), UDP}
-
-// exchange asks the handler, by packets, and checks the answer.
-func exchange(t testing.TB, h *Handler, m *dns.Msg, c Client) *dns.Msg {
-	t.Helper()
-	packet, err := m.Pack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, ok := h.Respond(nil, packet, c, true)
-	if !ok || len(out) == 0 {
-		t.Fatalf("no answer to\n%v", m)
-	}
-	cached, _ := h.Respond(nil, packet, c, true)
-	if !bytes.Equal(out, cached) {
-		t.Fatalf("the second answer differs:\n%x\n%x", out, cached)
-	}
-	return judge(t, h, packet, out, c)
-}
-
-// judge holds an answer against what any resolver may expect. It knows the
-// packets and the zone's public key, and nothing of how the answer was made.
+// judge looks at one answer.
 func judge(t testing.TB, h *Handler, packet, out []byte, c Client) *dns.Msg {
 	t.Helper()
-	var q, r dns.Msg
-	if err := r.Unpack(out); err != nil {
-		t.Fatalf("malformed answer: %v\n%x", err, out)
+	return newOracle(t, h).judge(t, packet, out, c)
+}
+
+// judge returns the answer; its id may be that of an earlier one.
+func (o *oracle) judge(t testing.TB, packet, out []byte, c Client) *dns.Msg {
+	if len(out) < 12 || len(packet) < 12 || out[0] != packet[0] || out[1] != packet[1] {
+		t.Fatalf("wrong header\n%x\n%x", packet, out)
 	}
-	fail := func(format string, args ...any) {
-		t.Helper()
-		t.Fatalf(format+"\n%x\n%v", append(args, packet, &r)...)
+	key := maphash.Bytes(o.seed, out[2:])
+	r := o.good[key]
+	if r == nil {
+		r = new(dns.Msg)
+		if err := r.Unpack(out); err != nil {
+			t.Fatalf("malformed answer: %v\n%x\n%x", err, packet, out)
+		}
+		fail := func(format string, args ...any) {
+			t.Helper()
+			t.Fatalf(format+"\n%x\n%v", append(args, packet, r)...)
+		}
+		// Nothing follows what was unpacked, and nothing was missed.
+		if again, err := r.Pack(); err != nil || len(again) == 0 {
+			fail("can't be packed again: %v", err)
+		}
+		o.answer(r, fail)
+		remember(o.good, key, r)
 	}
-	// Nothing follows what was unpacked, and nothing was missed.
-	if again, err := r.Pack(); err != nil || len(again) == 0 {
-		fail("can't be packed again: %v", err)
-	}
-	if len(packet) < 12 || !r.Response || r.Id != uint16(packet[0])<<8|uint16(packet[1]) {
-		fail("wrong header")
-	}
-	if r.RecursionAvailable || r.AuthenticatedData || r.Zero || r.RecursionDesired != (packet[2]&1 != 0) {
+	o.relation(packet, out, r, c, func(format string, args ...any) {
+		t.Fatalf(format+"\n%x\n%v", append(args, packet, r)...)
+	})
+	return r
+}
+
+type failer func(format string, args ...any)
+
+// relation judges how an answer fits the query.
+func (o *oracle) relation(packet, out []byte, r *dns.Msg, c Client, fail failer) {
+	if !r.Response || r.RecursionAvailable || r.AuthenticatedData || r.Zero || r.RecursionDesired != (packet[2]&1 != 0) {
 		fail("wrong flags")
 	}
-	if q.Unpack(packet) != nil || r.Rcode == dns.RcodeFormatError || r.Rcode == dns.RcodeNotImplemented {
-		return &r
+	limit := maxSize
+	if c.Transport == UDP {
+		limit = udpSize
+	}
+	var q dns.Msg
+	if r.Rcode == dns.RcodeFormatError || r.Rcode == dns.RcodeNotImplemented || q.Unpack(packet) != nil {
+		if len(out) > limit {
+			fail("%d bytes", len(out))
+		}
+		return
 	}
 	if r.CheckingDisabled != q.CheckingDisabled {
 		fail("CD is not copied")
 	}
-	limit := maxSize
 	opt := q.IsEdns0()
 	if c.Transport == UDP {
 		limit = minSize
@@ -138,40 +110,55 @@ func judge(t testing.TB, h *Handler, packet, out []byte, c Client) *dns.Msg {
 	if (opt == nil) != (ropt == nil) {
 		fail("EDNS in one of query and answer only")
 	}
-	do := opt != nil && opt.Do()
-	if ropt != nil && (ropt.Do() != do || ropt.Version() != 0 || ropt.UDPSize() != udpSize) {
+	if ropt != nil && (ropt.Do() != opt.Do() || ropt.Version() != 0 || ropt.UDPSize() != udpSize) {
 		fail("wrong OPT")
 	}
-	if len(q.Question) != 1 || len(r.Question) != 1 || q.Question[0] != r.Question[0] {
-		if len(q.Question) == 1 {
-			fail("the question is not repeated as it was")
-		}
-		return &r
+	if len(q.Question) == 1 && (len(r.Question) != 1 || q.Question[0] != r.Question[0]) {
+		fail("the question is not repeated as it was")
 	}
-	question := q.Question[0]
+}
+
+// answer judges an answer by itself.
+func (o *oracle) answer(r *dns.Msg, fail failer) {
+	if len(r.Question) != 1 {
+		return
+	}
 	if r.Truncated && len(r.Answer)+len(r.Ns) > 0 {
 		fail("records beside TC")
 	}
 	if r.Truncated || r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError {
-		return &r
+		return
 	}
+	question := r.Question[0]
 	if !r.Authoritative || !dns.IsSubDomain(testZone, question.Name) {
 		fail("not authoritative, or outside the zone")
 	}
-	judgeSections(t, h, &q, &r, do, fail)
-	return &r
+	opt := r.IsEdns0()
+	do := opt != nil && opt.Do()
+	o.sections(r, do, fail)
+	answered := false
+	for _, rr := range r.Answer {
+		if !strings.EqualFold(rr.Header().Name, question.Name) {
+			fail("an answer at another name")
+		}
+		answered = answered || rr.Header().Rrtype == question.Qtype || question.Qtype == dns.TypeANY
+	}
+	if answered == (len(r.Ns) > 0) || answered != (len(r.Answer) > 0) {
+		fail("answer and denial in one, or neither")
+	}
+	if answered && r.Rcode != dns.RcodeSuccess && question.Qtype != dns.TypeNSEC && question.Qtype != dns.TypeRRSIG {
+		fail("an answer with an error code")
+	}
+	o.denial(r, do, answered, fail)
 }
 
-func judgeSections(t testing.TB, h *Handler, q, r *dns.Msg, do bool, fail func(string, ...any)) {
-	t.Helper()
-	question := q.Question[0]
+// sections judges the record sets and their signatures.
+func (o *oracle) sections(r *dns.Msg, do bool, fail failer) {
 	type id struct {
 		name string
 		typ  uint16
 	}
-	signedSections := [][]dns.RR{r.Answer, r.Ns}
-	soa := false
-	for _, section := range signedSections {
+	for n, section := range [][]dns.RR{r.Answer, r.Ns} {
 		sets := map[id][]dns.RR{}
 		sigs := map[id][]*dns.RRSIG{}
 		for _, rr := range section {
@@ -181,100 +168,193 @@ func judgeSections(t testing.TB, h *Handler, q, r *dns.Msg, do bool, fail func(s
 				sigs[i] = append(sigs[i], sig)
 				continue
 			}
-			soa = soa || i.typ == dns.TypeSOA
+			if n == 1 && i.typ != dns.TypeSOA && i.typ != dns.TypeNSEC {
+				fail("%s in a denial", dns.TypeToString[i.typ])
+			}
 			sets[i] = append(sets[i], rr)
+		}
+		if _, soa := sets[id{testZone, dns.TypeSOA}]; n == 1 && len(section) > 0 && !soa {
+			fail("a denial without SOA")
 		}
 		for i, set := range sets {
 			if do != (len(sigs[i]) > 0) {
 				fail("%s %s: %d signatures, DO is %v", i.name, dns.TypeToString[i.typ], len(sigs[i]), do)
 			}
 			for _, sig := range sigs[i] {
-				verify(t, h, sig, set, fail)
+				o.verify(sig, set, fail)
 			}
 		}
 		for i := range sigs {
-			if sets[i] == nil && question.Qtype != dns.TypeRRSIG {
+			if sets[i] == nil && r.Question[0].Qtype != dns.TypeRRSIG {
 				fail("%s %s: a signature without its records", i.name, dns.TypeToString[i.typ])
 			}
 		}
 	}
-	answered := false
-	for _, rr := range r.Answer {
-		if !strings.EqualFold(rr.Header().Name, question.Name) {
-			fail("an answer at another name")
+}
+
+// hash of texts.
+func (o *oracle) hash(texts ...string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(o.seed)
+	for _, s := range texts {
+		h.WriteString(s)
+		h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
+func (o *oracle) verify(sig *dns.RRSIG, set []dns.RR, fail failer) {
+	texts := []string{sig.String()}
+	for _, rr := range set {
+		texts = append(texts, strings.ToLower(rr.Header().Name)+strings.TrimPrefix(rr.String(), rr.Header().Name))
+	}
+	key := o.hash(texts...)
+	if o.sigs[key] {
+		return
+	}
+	if !sig.ValidityPeriod(time.Now()) {
+		fail("a signature that is not valid now: %v", sig)
+	}
+	for _, k := range o.h.view.Load().zone.keys {
+		if k.Tag == sig.KeyTag {
+			if err := sig.Verify(k.Public, set); err != nil {
+				fail("%s %s: %v", set[0].Header().Name, dns.TypeToString[sig.TypeCovered], err)
+			}
+			remember(o.sigs, key, true)
+			return
 		}
-		answered = answered || rr.Header().Rrtype == question.Qtype || question.Qtype == dns.TypeANY
 	}
-	if answered == (len(r.Ns) > 0) || answered != (len(r.Answer) > 0) || soa && !answered && len(r.Ns) == 0 {
-		fail("answer and denial in one, or neither")
+	fail("a signature by an unknown key %d", sig.KeyTag)
+}
+
+// denial judges what an answer says of existence, by the truth.
+func (o *oracle) denial(r *dns.Msg, do, answered bool, fail failer) {
+	question := r.Question[0]
+	qname, err := packName(question.Name)
+	if err != nil {
+		fail("question: %v", err)
 	}
-	if answered && r.Rcode != dns.RcodeSuccess && question.Qtype != dns.TypeNSEC && question.Qtype != dns.TypeRRSIG {
-		fail("an answer with an error code")
+	exists := o.truth.exists(qname)
+	compact := o.h.view.Load().zone.cfg.Denial != DenialNSEC
+	opt := r.IsEdns0()
+	if want := !exists && (!do || !compact || opt.Co()); (r.Rcode == dns.RcodeNameError) != want {
+		fail("%s; the name exists: %v", dns.RcodeToString[r.Rcode], exists)
 	}
 	if !do {
 		return
 	}
+	var records []nsec
 	for _, rr := range append(slices.Clone(r.Ns), r.Answer...) {
-		if nsec, ok := rr.(*dns.NSEC); ok {
-			judgeBitmap(t, h, nsec, question, r.Rcode, fail)
+		if rr, ok := rr.(*dns.NSEC); ok {
+			records = append(records, o.nsec(rr, fail))
+		}
+	}
+	if answered {
+		return
+	}
+	types := func(owner []byte) []uint16 {
+		for _, n := range records {
+			if bytes.Equal(n.owner, owner) {
+				return n.types
+			}
+		}
+		return nil
+	}
+	covered := func(name []byte) *nsec {
+		for i, n := range records {
+			if compareNames(n.owner, name) < 0 && (compareNames(name, n.next) < 0 || len(n.next) == len(o.truth.names[0])) {
+				return &records[i]
+			}
+		}
+		return nil
+	}
+	at := types(qname)
+	switch {
+	case compact || exists && at != nil:
+		if at == nil || len(records) != 1 || slices.Contains(at, question.Qtype) {
+			fail("the denial does not say that there is no such type")
+		}
+		if compact && slices.Contains(at, dns.TypeNXNAME) == exists {
+			fail("wrong about existence")
+		}
+	case exists:
+		if n := covered(qname); n == nil || len(records) > 2 || !bytes.HasSuffix(n.next, qname) {
+			fail("no proof of an empty non-terminal")
+		}
+	default:
+		encloser := parentOf(qname)
+		for !o.truth.exists(encloser) {
+			encloser = parentOf(encloser)
+		}
+		if covered(qname) == nil {
+			fail("no proof that the name does not exist")
+		}
+		if covered(append([]byte("\x01*"), encloser...)) == nil {
+			fail("no proof that there is no wildcard under %s", showName(encloser))
+		}
+		if len(records) > 2 {
+			fail("more proofs than needed")
 		}
 	}
 }
 
-// judgeBitmap asks for every type and compares with what the NSEC record says.
-func judgeBitmap(t testing.TB, h *Handler, nsec *dns.NSEC, question dns.Question, rcode int, fail func(string, ...any)) {
-	t.Helper()
-	missing := slices.Contains(nsec.TypeBitMap, dns.TypeNXNAME)
-	if missing && len(nsec.TypeBitMap) != 3 {
-		fail("NXNAME beside other types")
-	}
-	if !slices.IsSorted(nsec.TypeBitMap) || !slices.Contains(nsec.TypeBitMap, dns.TypeRRSIG) || !slices.Contains(nsec.TypeBitMap, dns.TypeNSEC) {
-		fail("a bitmap without RRSIG or NSEC")
-	}
-	if slices.Contains(nsec.TypeBitMap, question.Qtype) && question.Qtype != dns.TypeNSEC && question.Qtype != dns.TypeRRSIG {
-		fail("the denied type is in the bitmap")
-	}
-	owner, err := packName(nsec.Hdr.Name)
-	if err != nil {
+type nsec struct {
+	owner, next []byte
+	types       []uint16
+}
+
+// nsec judges one record: the names it is between, and by asking its bitmap.
+func (o *oracle) nsec(rr *dns.NSEC, fail failer) nsec {
+	n := nsec{types: rr.TypeBitMap}
+	var err error
+	if n.owner, err = packName(rr.Hdr.Name); err != nil {
 		fail("owner: %v", err)
 	}
-	next, err := packName(nsec.NextDomain)
-	if err != nil || len(owner) <= maxName-2 && !bytes.Equal(next, append([]byte{1, 0}, owner...)) {
-		fail("the next name %q is not the one that follows: %v", nsec.NextDomain, err)
+	if n.next, err = packName(rr.NextDomain); err != nil {
+		fail("next name: %v", err)
+	}
+	key := o.hash(string(n.owner), rr.String())
+	if o.asked[key] {
+		return n
+	}
+	compact := o.h.view.Load().zone.cfg.Denial != DenialNSEC
+	missing := slices.Contains(n.types, dns.TypeNXNAME)
+	if missing && (len(n.types) != 3 || !compact) {
+		fail("NXNAME beside other types, or in a chain")
+	}
+	if !slices.IsSorted(n.types) || !slices.Contains(n.types, dns.TypeRRSIG) || !slices.Contains(n.types, dns.TypeNSEC) {
+		fail("a bitmap without RRSIG or NSEC")
+	}
+	switch {
+	case !compact:
+		if next := o.truth.next(n.owner); next == nil || !bytes.Equal(next, n.next) {
+			fail("after %s comes %s", showName(n.owner), showName(next))
+		}
+	case len(n.owner) <= maxName-2 && !bytes.Equal(n.next, append([]byte{1, 0}, n.owner...)):
+		fail("the next name %q is not the one that follows", rr.NextDomain)
 	}
 	for _, typ := range []uint16{dns.TypeA, dns.TypeNS, dns.TypeSOA, dns.TypeMX, dns.TypeTXT, dns.TypeAAAA, dns.TypeDS, dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY, dns.TypeSVCB, dns.TypeCAA, 65280} {
 		m := new(dns.Msg)
-		m.SetQuestion(question.Name, typ)
+		m.SetQuestion(rr.Hdr.Name, typ)
 		packet, err := m.Pack()
 		if err != nil {
 			fail("%v", err)
 		}
-		out, _ := h.Respond(nil, packet, Client{client.Addr, TCP}, true)
+		out, _ := o.h.Respond(nil, packet, Client{client.Addr, TCP}, true)
 		var r dns.Msg
 		if err := r.Unpack(out); err != nil {
 			fail("%v", err)
 		}
-		if (len(r.Answer) > 0) != slices.Contains(nsec.TypeBitMap, typ) {
+		if r.Rcode == dns.RcodeServerFailure {
+			continue // under v0 while the index is stale
+		}
+		if (len(r.Answer) > 0) != slices.Contains(n.types, typ) {
 			fail("the bitmap is wrong about %s", dns.Type(typ))
 		}
 		if (r.Rcode == dns.RcodeNameError) != missing {
 			fail("the bitmap is wrong about the name: plain answer %s", dns.RcodeToString[r.Rcode])
 		}
 	}
-}
-
-func verify(t testing.TB, h *Handler, sig *dns.RRSIG, set []dns.RR, fail func(string, ...any)) {
-	t.Helper()
-	if !sig.ValidityPeriod(time.Now()) {
-		fail("a signature that is not valid now: %v", sig)
-	}
-	for _, k := range h.view.Load().zone.keys {
-		if k.Tag == sig.KeyTag {
-			if err := sig.Verify(k.Public, set); err != nil {
-				fail("%s %s: %v", set[0].Header().Name, dns.TypeToString[sig.TypeCovered], err)
-			}
-			return
-		}
-	}
-	fail("a signature by an unknown key %d", sig.KeyTag)
+	remember(o.asked, key, true)
+	return n
 }

@@ -35,6 +35,7 @@ type query struct {
 	class    uint16
 	lower    [maxName + 3]byte // the name in lower case, with room for the rest of a cache key
 	nameLen  int
+	key      []byte // room for the name's key in a chain
 
 	edns        bool
 	version     uint8

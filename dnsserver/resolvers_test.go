@@ -84,41 +84,48 @@ zone %q { type static-stub; server-addresses { 127.0.53.1; }; };
 
 func TestKnotResolver(t *testing.T) {
 	kresd := tool(t, "kresd")
-	s, addr := testServer(t, ListenConfig{}, "127.0.0.1:0")
-	dir, port := t.TempDir(), freePort(t)
-	key := s.h.view.Load().zone.keys[0]
-	conf := write(t, filepath.Join(dir, "kresd.conf"), fmt.Sprintf(`
-net.listen('127.0.0.1', %s, { kind = 'dns' })
-net.ipv6 = false
-cache.open(10 * MB, 'lmdb://%s')
-trust_anchors.remove('.')
-trust_anchors.add([[%s]])
-modules.unload('ta_update')
-modules.unload('ta_signal_query')
-modules.unload('priming')
-modules.unload('ta_sentinel')
-policy.add(policy.suffix(policy.FORWARD({'127.0.0.1@%d'}), {todname('%s')}))
-`, port, filepath.Join(dir, "cache"), key.Public.String(), addr.Port(), testZone))
-	start(t, dir, kresd, "-n", "-c", conf, dir)
-	resolve(t, "127.0.0.1:"+port)
+	eachDenial(t, func(t *testing.T, s *Server, addr netip.AddrPort) {
+		dir, port := t.TempDir(), freePort(t)
+		key := s.h.view.Load().zone.keys[0]
+		conf := write(t, filepath.Join(dir, "kresd.conf"), fmt.Sprintf(`
+	net.listen('127.0.0.1', %s, { kind = 'dns' })
+	net.ipv6 = false
+	cache.open(10 * MB, 'lmdb://%s')
+	trust_anchors.remove('.')
+	trust_anchors.add([[%s]])
+	modules.unload('ta_update')
+	modules.unload('ta_signal_query')
+	modules.unload('priming')
+	modules.unload('ta_sentinel')
+	policy.add(policy.suffix(policy.FORWARD({'127.0.0.1@%d'}), {todname('%s')}))
+	`, port, filepath.Join(dir, "cache"), key.Public.String(), addr.Port(), testZone))
+		start(t, dir, kresd, "-n", "-c", conf, dir)
+		resolve(t, "127.0.0.1:"+port)
+	})
 }
 
 func TestPowerDNSRecursor(t *testing.T) {
 	recursor := tool(t, "pdns_recursor")
-	s, addr := testServer(t, ListenConfig{}, "127.0.0.1:0")
-	dir, port := t.TempDir(), freePort(t)
-	ds := s.h.view.Load().zone.keys[0].DS()
-	write(t, filepath.Join(dir, "anchor.lua"), fmt.Sprintf("clearTA()\naddTA('%s', '%d %d %d %s')\n", testZone, ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest))
-	start(t, dir, recursor, "--config-dir="+dir, "--socket-dir="+dir, "--local-address=127.0.0.1", "--local-port="+port, "--daemon=no",
-		"--dnssec=validate", "--lua-config-file="+filepath.Join(dir, "anchor.lua"), fmt.Sprintf("--forward-zones=%s=%s", testZone, addr),
-		"--dont-query=", "--qname-minimization=yes", "--aggressive-nsec-cache-size=100000", "--security-poll-suffix=", "--threads=1", "--hint-file=no", "--log-common-errors=yes")
-	resolve(t, "127.0.0.1:"+port)
+	eachDenial(t, func(t *testing.T, s *Server, addr netip.AddrPort) {
+		dir, port := t.TempDir(), freePort(t)
+		ds := s.h.view.Load().zone.keys[0].DS()
+		write(t, filepath.Join(dir, "anchor.lua"), fmt.Sprintf("clearTA()\naddTA('%s', '%d %d %d %s')\n", testZone, ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest))
+		start(t, dir, recursor, "--config-dir="+dir, "--socket-dir="+dir, "--local-address=127.0.0.1", "--local-port="+port, "--daemon=no",
+			"--dnssec=validate", "--lua-config-file="+filepath.Join(dir, "anchor.lua"), fmt.Sprintf("--forward-zones=%s=%s", testZone, addr),
+			"--dont-query=", "--qname-minimization=yes", "--aggressive-nsec-cache-size=100000", "--security-poll-suffix=", "--threads=1", "--hint-file=no", "--log-common-errors=yes")
+		resolve(t, "127.0.0.1:"+port)
+	})
 }
 
 // dnsviz looks at the zone the way an expert does: no error and no warning.
 func TestDNSViz(t *testing.T) {
 	dnsviz := tool(t, "dnsviz")
-	cfg := testConfig()
+	for _, denial := range denials {
+		t.Run(denial, func(t *testing.T) { look(t, dnsviz, with(denial)) })
+	}
+}
+
+func look(t *testing.T, dnsviz string, cfg ZoneConfig) {
 	cfg.NameServers = cfg.NameServers[:1]
 	cfg.NameServers[0].Addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")} // it asks there too
 	s := NewServer(testHandler(t, cfg, testIndex()), ListenConfig{Workers: 1})

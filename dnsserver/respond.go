@@ -140,6 +140,11 @@ func (h *Handler) find(v *view, q *query, now time.Time, how mode) (*answer, err
 	key := q.cacheKey()
 	hash := maphash.Bytes(h.answers.seed, key)
 	a, known := h.answers.get(key, hash, v.gen, now.Unix())
+	if a == nil && v.chain != nil {
+		if a, err := h.findChained(v, q, now, how); a != nil || err != nil {
+			return a, err
+		}
+	}
 	if a == nil && !known {
 		a, known = h.denials.get(key, hash, v.gen, now.Unix())
 	}
@@ -231,6 +236,9 @@ func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now 
 	out = binary.BigEndian.AppendUint16(out, ar)
 	out = append(out, q.question...)
 	out = append(out, body...)
+	if len(a.pointers) > 0 && len(body) > 0 {
+		a.movePointers(out[len(out)-len(body):], q.nameLen)
+	}
 	if q.edns {
 		out = opt.append(out, start, limit)
 	}
@@ -251,7 +259,7 @@ var tooLong [maxSize]byte
 
 // reply makes the EDNS part of an answer.
 func (h *Handler) reply(v *view, q *query, a *answer, c Client) ednsReply {
-	r := ednsReply{rcode: int(a.rcode), do: q.do, co: q.co, ede: a.ede, edeText: a.edeText, pad: c.Transport.encrypted() && q.padding}
+	r := ednsReply{rcode: int(a.rcode), do: q.do, co: q.co && v.chain == nil, ede: a.ede, edeText: a.edeText, pad: c.Transport.encrypted() && q.padding}
 	if q.version != 0 {
 		return r
 	}

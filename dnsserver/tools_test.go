@@ -35,6 +35,21 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
+// eachDenial runs a test with a server for each way of denial.
+func eachDenial(t *testing.T, f func(t *testing.T, s *Server, addr netip.AddrPort)) {
+	for _, denial := range denials {
+		t.Run(denial, func(t *testing.T) {
+			s := NewServer(testHandler(t, with(denial), testIndex()), ListenConfig{})
+			t.Cleanup(s.Close)
+			addr, err := s.Listen("127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			f(t, s, addr)
+		})
+	}
+}
+
 func fileExists(p string) bool { _, err := os.Stat(p); return err == nil }
 
 func run(t *testing.T, program string, args ...string) string {
@@ -97,19 +112,23 @@ func hostPort(a netip.AddrPort) (host, port string) {
 
 func TestDelv(t *testing.T) {
 	delv := tool(t, "delv")
-	s, addr := testServer(t, ListenConfig{}, "127.0.0.1:0")
-	host, port := hostPort(addr)
-	anchor := anchorFile(t, s)
-	for _, p := range probes() {
-		out := run(t, delv, "@"+host, "-p", port, "-a", anchor, "+root="+testZone, "+nomulti", p.name, p.typ)
-		want := "; fully validated"
-		if !p.answer {
-			want = "; negative response, fully validated"
+	eachDenial(t, func(t *testing.T, s *Server, addr netip.AddrPort) {
+		host, port := hostPort(addr)
+		anchor := anchorFile(t, s)
+		for i, p := range probes() {
+			if s.h.view.Load().chain != nil && (p.answer || i%2 == 0) {
+				continue // as in the other mode; and it is a slow program
+			}
+			out := run(t, delv, "@"+host, "-p", port, "-a", anchor, "+root="+testZone, "+nomulti", p.name, p.typ)
+			want := "; fully validated"
+			if !p.answer {
+				want = "; negative response, fully validated"
+			}
+			if !strings.Contains("\n"+out, "\n"+want) {
+				t.Errorf("%s %s: want %q\n%s", p.name, p.typ, want, out)
+			}
 		}
-		if !strings.Contains("\n"+out, "\n"+want) {
-			t.Errorf("%s %s: want %q\n%s", p.name, p.typ, want, out)
-		}
-	}
+	})
 }
 
 func TestDig(t *testing.T) {
@@ -134,96 +153,99 @@ func TestDig(t *testing.T) {
 
 func TestKdig(t *testing.T) {
 	kdig := tool(t, "kdig")
-	_, addr := testServer(t, ListenConfig{}, "127.0.0.1:0")
-	host, port := hostPort(addr)
-	for _, p := range probes() {
-		out := run(t, kdig, "@"+host, "-p", port, p.name, p.typ, "+norec", "+dnssec", "+nsid")
-		if !strings.Contains(out, "status: NOERROR") || strings.Contains(out, "WARNING") || strings.Contains(out, "ANSWER: 0;") == p.answer {
-			t.Errorf("%s %s:\n%s", p.name, p.typ, out)
+	eachDenial(t, func(t *testing.T, _ *Server, addr netip.AddrPort) {
+		host, port := hostPort(addr)
+		for _, p := range probes() {
+			out := run(t, kdig, "@"+host, "-p", port, p.name, p.typ, "+norec", "+dnssec", "+nsid")
+			if !strings.Contains(out, "status: NOERROR") && !strings.Contains(out, "status: NXDOMAIN") || strings.Contains(out, "WARNING") || strings.Contains(out, "ANSWER: 0;") == p.answer {
+				t.Errorf("%s %s:\n%s", p.name, p.typ, out)
+			}
 		}
-	}
+	})
 }
 
 func TestDrill(t *testing.T) {
 	drill := tool(t, "drill")
-	s, addr := testServer(t, ListenConfig{}, "127.0.0.1:0")
-	host, port := hostPort(addr)
-	file := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(file, []byte(s.h.view.Load().zone.keys[0].Public.String()+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range probes() {
-		out := run(t, drill, "-S", "-k", file, "-p", port, "@"+host, p.name, p.typ)
-		if !strings.Contains(out, "Chase successful") {
-			t.Errorf("%s %s:\n%s", p.name, p.typ, out)
+	eachDenial(t, func(t *testing.T, s *Server, addr netip.AddrPort) {
+		host, port := hostPort(addr)
+		file := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(file, []byte(s.h.view.Load().zone.keys[0].Public.String()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
 		}
-	}
+		for _, p := range probes() {
+			out := run(t, drill, "-S", "-k", file, "-p", port, "@"+host, p.name, p.typ)
+			if !strings.Contains(out, "Chase successful") {
+				t.Errorf("%s %s:\n%s", p.name, p.typ, out)
+			}
+		}
+	})
 }
 
 // A validating resolver in front, with a private trust anchor, strict about
 // query name minimisation, aggressive with denials and with mixed case.
 func TestUnbound(t *testing.T) {
 	unbound := tool(t, "unbound")
-	s, addr := testServer(t, ListenConfig{}, "127.0.0.1:0")
-	_, port := hostPort(addr)
-	for _, mode := range []struct{ aggressive, strict string }{{"yes", "yes"}, {"no", "yes"}, {"yes", "no"}} {
-		t.Run("aggressive "+mode.aggressive+" strict "+mode.strict, func(t *testing.T) {
-			dir := t.TempDir()
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			own := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
-			l.Close()
-			ds := strings.ReplaceAll(s.h.view.Load().zone.keys[0].DS().String(), "\t", " ")
-			conf := fmt.Sprintf(`server:
-  directory: %q
-  chroot: ""
-  username: ""
-  use-syslog: no
-  logfile: %q
-  pidfile: ""
-  interface: 127.0.0.1@%s
-  do-ip6: no
-  do-not-query-localhost: no
-  trust-anchor: %q
-  val-log-level: 2
-  log-servfail: yes
-  aggressive-nsec: %s
-  qname-minimisation: yes
-  qname-minimisation-strict: %s
-  harden-below-nxdomain: yes
-  use-caps-for-id: yes
-  root-hints: %q
-  module-config: "validator iterator"
-  num-threads: 1
-  local-zone: "test." transparent
-remote-control:
-  control-enable: no
-stub-zone:
-  name: %q
-  stub-addr: 127.0.0.1@%s
-  stub-prime: no
-`, dir, filepath.Join(dir, "log"), own, ds, mode.aggressive, mode.strict, filepath.Join(dir, "hints"), testZone, port)
-			os.WriteFile(filepath.Join(dir, "hints"), []byte(". 3600 NS x.invalid.\nx.invalid. 3600 A 127.0.0.99\n"), 0o600)
-			os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o600)
-			cmd := exec.Command(unbound, "-d", "-c", filepath.Join(dir, "conf"))
-			var out bytes.Buffer
-			cmd.Stdout, cmd.Stderr = &out, &out
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				cmd.Process.Kill()
-				cmd.Wait()
-				if t.Failed() {
-					log, _ := os.ReadFile(filepath.Join(dir, "log"))
-					t.Logf("%s\n%s", out.String(), log)
+	eachDenial(t, func(t *testing.T, s *Server, addr netip.AddrPort) {
+		_, port := hostPort(addr)
+		for _, mode := range []struct{ aggressive, strict string }{{"yes", "yes"}, {"no", "yes"}, {"yes", "no"}} {
+			t.Run("aggressive "+mode.aggressive+" strict "+mode.strict, func(t *testing.T) {
+				dir := t.TempDir()
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
 				}
-			}()
-			resolve(t, "127.0.0.1:"+own)
-		})
-	}
+				own := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+				l.Close()
+				ds := strings.ReplaceAll(s.h.view.Load().zone.keys[0].DS().String(), "\t", " ")
+				conf := fmt.Sprintf(`server:
+	  directory: %q
+	  chroot: ""
+	  username: ""
+	  use-syslog: no
+	  logfile: %q
+	  pidfile: ""
+	  interface: 127.0.0.1@%s
+	  do-ip6: no
+	  do-not-query-localhost: no
+	  trust-anchor: %q
+	  val-log-level: 2
+	  log-servfail: yes
+	  aggressive-nsec: %s
+	  qname-minimisation: yes
+	  qname-minimisation-strict: %s
+	  harden-below-nxdomain: yes
+	  use-caps-for-id: yes
+	  root-hints: %q
+	  module-config: "validator iterator"
+	  num-threads: 1
+	  local-zone: "test." transparent
+	remote-control:
+	  control-enable: no
+	stub-zone:
+	  name: %q
+	  stub-addr: 127.0.0.1@%s
+	  stub-prime: no
+	`, dir, filepath.Join(dir, "log"), own, ds, mode.aggressive, mode.strict, filepath.Join(dir, "hints"), testZone, port)
+				os.WriteFile(filepath.Join(dir, "hints"), []byte(". 3600 NS x.invalid.\nx.invalid. 3600 A 127.0.0.99\n"), 0o600)
+				os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o600)
+				cmd := exec.Command(unbound, "-d", "-c", filepath.Join(dir, "conf"))
+				var out bytes.Buffer
+				cmd.Stdout, cmd.Stderr = &out, &out
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				defer func() {
+					cmd.Process.Kill()
+					cmd.Wait()
+					if t.Failed() {
+						log, _ := os.ReadFile(filepath.Join(dir, "log"))
+						t.Logf("%s\n%s", out.String(), log)
+					}
+				}()
+				resolve(t, "127.0.0.1:"+own)
+			})
+		}
+	})
 }
 
 // resolve asks a resolver everything twice and wants validated answers.

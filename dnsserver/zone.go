@@ -79,7 +79,11 @@ func newZone(cfg ZoneConfig, keys []*Key, slots int, now time.Time, made func())
 		}
 		rrs = append(rrs, z.keyRecords(k, now)...)
 	}
-	z.signer = newSigner(origin, keys, cfg.Validity.D(), slots, now, made)
+	denials := slots / 4
+	if cfg.Denial == DenialNSEC {
+		denials = slots // they serve again and again
+	}
+	z.signer = newSigner(origin, keys, cfg.Validity.D(), slots, denials, now, made)
 	if len(z.signer.zoneKeys) == 0 {
 		return nil, fmt.Errorf("%w for %s is active now", ErrNoKeys, text)
 	}
@@ -172,15 +176,19 @@ func (z *zone) soaAt(size int64, ttl uint32) *rrset {
 // underV0 reports whether a name of the zone is v0 or below it.
 func (z *zone) underV0(qname []byte) bool { return suffixAt(qname, z.v0) >= 0 }
 
+// ownNode is what the zone has at a name beside the index.
+func (z *zone) ownNode(size int64, owner []byte) node {
+	n := z.static[string(owner)]
+	if len(owner) == len(z.origin) {
+		n.sets = append([]*rrset{z.soaAt(size, z.apexTTL)}, n.sets...)
+	}
+	return n
+}
+
 // lookup finds what exists at a name of the zone.
 func (z *zone) lookup(idx index.Reader, head index.Head, qname []byte) (n node, exists bool, err error) {
-	if len(qname) == len(z.origin) {
-		apex := z.static[string(qname)]
-		apex.sets = append([]*rrset{z.soaAt(head.Size, z.apexTTL)}, apex.sets...)
-		return apex, true, nil
-	}
-	if n, ok := z.static[string(qname)]; ok {
-		return n, true, nil
+	if _, ok := z.static[string(qname)]; ok {
+		return z.ownNode(head.Size, qname), true, nil
 	}
 	if !z.underV0(qname) {
 		return node{}, false, nil

@@ -23,6 +23,8 @@ type Index struct {
 	toolchains []index.Toolchain
 	head       index.Head
 	changed    chan struct{}
+	touched    []string // since the mark, when there is one
+	mark       uint64
 }
 
 // An entry is a module with one release, or one that is in rest.
@@ -52,6 +54,9 @@ func (x *Index) Set(head index.Head, mods ...index.Module) {
 	}
 	for _, m := range mods {
 		all[m.Path] = m
+		if x.mark > 0 {
+			x.touched = append(x.touched, m.Path)
+		}
 	}
 	paths := make([]string, 0, len(all))
 	for path := range all {
@@ -163,4 +168,28 @@ func (x *Index) Changed() <-chan struct{} {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.changed
+}
+
+// Each calls f for every module, and says whether it has a release.
+func (x *Index) Each(f func(path string, released bool) error) error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, e := range x.mods {
+		path := x.str(e.path)
+		if err := f(path, !e.more || len(x.rest[path].Majors) > 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Changes returns the paths of modules that Set changed since a mark, an
+// earlier result; 0 starts, when all are to be read.
+func (x *Index) Changes(since uint64) (paths []string, mark uint64, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	paths, ok = x.touched, since == x.mark && since > 0
+	x.mark++
+	x.touched = nil
+	return paths, x.mark, ok
 }

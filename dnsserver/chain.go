@@ -1,0 +1,286 @@
+package dnsserver
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+)
+
+// A chain holds the names of the zone that NSEC records stand at, in canonical
+// order (RFC 4034, section 6.1): names with data, and modules without. Names
+// that only have others below them are not in it.
+//
+// A name is kept as a key: its labels before the zone's name, last first, each
+// followed by a zero byte, with zero and one in labels written as two bytes.
+// Keys sort as the names do, and the key of a name is the beginning of the keys
+// of all names below it. Keys lie in blocks in which each leaves out what it
+// shares with the one before: 3 million names take some 60 MB.
+//
+// A chain is never changed: with makes another one that shares most blocks.
+type chain struct {
+	blocks []*chainBlock
+	n      int
+}
+
+// A chainBlock holds up to maxBlock links. The first is kept whole. Data has, for
+// each of the others, how much its key shares with the one before, twice the
+// length of the rest plus one if there is a TXT record, both as uvarints, and
+// the rest.
+type chainBlock struct {
+	first []byte
+	txt   bool
+	data  []byte
+}
+
+const maxBlock = 64
+
+// A link is a name in a chain.
+type link struct {
+	key []byte
+	txt bool // it has a TXT record
+}
+
+// appendKey appends the key of the name before the offset end, in lower case.
+func appendKey(dst, name []byte, end int) []byte {
+	var at [128]uint8
+	n := 0
+	for i := 0; i < end; i += 1 + int(name[i]) {
+		at[n] = uint8(i)
+		n++
+	}
+	for n--; n >= 0; n-- {
+		i := int(at[n])
+		for _, c := range name[i+1 : i+1+int(name[i])] {
+			if c <= 1 {
+				dst = append(dst, 1)
+				c++
+			}
+			dst = append(dst, c)
+		}
+		dst = append(dst, 0)
+	}
+	return dst
+}
+
+// appendKeyName appends the name, in wire format, that has a key.
+func appendKeyName(dst, key, origin []byte) []byte {
+	for len(key) > 0 {
+		start := bytes.LastIndexByte(key[:len(key)-1], 0) + 1
+		length := len(dst)
+		dst = append(dst, 0)
+		for i := start; i < len(key)-1; i++ {
+			c := key[i]
+			if c == 1 {
+				i++
+				c = key[i] - 1
+			}
+			dst = append(dst, c)
+		}
+		dst[length] = byte(len(dst) - length - 1)
+		key = key[:start]
+	}
+	return append(dst, origin...)
+}
+
+// A place is where a key is in a chain, or would be: between the key before,
+// which may be the key itself, and the one behind.
+type place struct {
+	block, at int // of the key before
+	exact     bool
+	below     bool // the key behind belongs to a name below
+	encloser  int  // length of the key of the longest ancestor, or the name itself, that exists
+	ofBefore  bool // the ancestor is one of the name before, not of the one behind
+}
+
+// find looks a key up. The chain has the empty key, that of the zone's own name.
+func (c *chain) find(key []byte) place {
+	b, _ := slices.BinarySearchFunc(c.blocks, key, func(b *chainBlock, key []byte) int {
+		if bytes.Compare(b.first, key) <= 0 {
+			return -1
+		}
+		return 1
+	})
+	b--
+	p := place{block: b}
+	block := c.blocks[b]
+	same := common(block.first, key) // of the key and the last one that is not behind it
+	behind := -1                     // of the key and the first one behind it
+	p.exact = same == len(key) && same == len(block.first)
+	for r := (chainReader{b: block.data}); r.next(); {
+		if r.shared > same {
+			p.at++
+			continue
+		}
+		if r.shared < same {
+			behind = r.shared
+			break
+		}
+		n := common(r.rest, key[same:])
+		if n < len(r.rest) && (same+n == len(key) || r.rest[n] > key[same+n]) {
+			behind = same + n
+			break
+		}
+		same += n
+		p.at++
+		p.exact = same == len(key) && n == len(r.rest)
+	}
+	if behind < 0 {
+		behind = 0
+		if b+1 < len(c.blocks) {
+			behind = common(c.blocks[b+1].first, key)
+		}
+	}
+	p.below = behind == len(key)
+	before := bytes.LastIndexByte(key[:same], 0) + 1
+	p.encloser = bytes.LastIndexByte(key[:behind], 0) + 1
+	if before >= p.encloser {
+		p.encloser, p.ofBefore = before, true
+	}
+	return p
+}
+
+// common is the length of the beginning that two keys share.
+func common(a, b []byte) int {
+	n := 0
+	for len(a)-n >= 8 && len(b)-n >= 8 && binary.LittleEndian.Uint64(a[n:]) == binary.LittleEndian.Uint64(b[n:]) {
+		n += 8
+	}
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// between returns the link at a place and the key behind it; the last one is
+// followed by the first.
+func (c *chain) between(p place) (link, []byte) {
+	links := c.blocks[p.block].links(nil)
+	before := links[p.at]
+	switch {
+	case p.at+1 < len(links):
+		return before, links[p.at+1].key
+	case p.block+1 < len(c.blocks):
+		return before, c.blocks[p.block+1].first
+	}
+	return before, nil
+}
+
+// A chainReader reads a block.
+type chainReader struct {
+	b      []byte
+	shared int
+	rest   []byte
+	txt    bool
+}
+
+func (r *chainReader) next() bool {
+	if len(r.b) == 0 {
+		return false
+	}
+	shared, n := uvarint(r.b)
+	size, m := uvarint(r.b[n:])
+	n += m
+	r.shared, r.txt = shared, size&1 != 0
+	r.rest = r.b[n : n+size>>1]
+	r.b = r.b[n+size>>1:]
+	return true
+}
+
+// uvarint is binary.Uvarint for small numbers.
+func uvarint(b []byte) (v, n int) {
+	if b[0] < 0x80 {
+		return int(b[0]), 1
+	}
+	return int(b[0]&0x7f) | int(b[1])<<7, 2
+}
+
+// links appends what a block holds.
+func (b *chainBlock) links(dst []link) []link {
+	dst = append(dst, link{b.first, b.txt})
+	for r := (chainReader{b: b.data}); r.next(); {
+		last := dst[len(dst)-1].key
+		key := make([]byte, 0, r.shared+len(r.rest))
+		dst = append(dst, link{append(append(key, last[:r.shared]...), r.rest...), r.txt})
+	}
+	return dst
+}
+
+// newBlock makes a block of links in order.
+func newBlock(links []link) *chainBlock {
+	b := &chainBlock{first: bytes.Clone(links[0].key), txt: links[0].txt}
+	var data []byte
+	for i, l := range links[1:] {
+		shared := common(links[i].key, l.key)
+		rest := l.key[shared:]
+		mark := uint64(0)
+		if l.txt {
+			mark = 1
+		}
+		data = binary.AppendUvarint(data, uint64(shared))
+		data = binary.AppendUvarint(data, uint64(len(rest))<<1|mark)
+		data = append(data, rest...)
+	}
+	b.data = bytes.Clone(data)
+	return b
+}
+
+// newChain is a chain of the zone's own name.
+func newChain() *chain {
+	return &chain{blocks: []*chainBlock{newBlock([]link{{key: []byte{}}})}, n: 1}
+}
+
+// with returns a chain that has these links too. They are put in order.
+func (c *chain) with(links []link) *chain {
+	slices.SortStableFunc(links, func(a, b link) int { return bytes.Compare(a.key, b.key) })
+	out := &chain{blocks: make([]*chainBlock, 0, len(c.blocks)+len(links)/maxBlock+1), n: c.n}
+	var old, merged []link
+	for i, b := range c.blocks {
+		// The block's share: what comes before the next block.
+		n := len(links)
+		if i+1 < len(c.blocks) {
+			next := c.blocks[i+1].first
+			n, _ = slices.BinarySearchFunc(links, next, func(l link, key []byte) int { return bytes.Compare(l.key, key) })
+		}
+		if n == 0 {
+			out.blocks = append(out.blocks, b)
+			continue
+		}
+		old = b.links(old[:0])
+		merged = mergeLinks(merged[:0], old, links[:n])
+		links = links[n:]
+		out.n += len(merged) - len(old)
+		for parts := (len(merged) + maxBlock - 1) / maxBlock; parts > 0; parts-- {
+			n := len(merged) / parts
+			out.blocks = append(out.blocks, newBlock(merged[:n]))
+			merged = merged[n:]
+		}
+	}
+	return out
+}
+
+// mergeLinks merges two ordered lists; of the same name the later one counts.
+func mergeLinks(dst, a, b []link) []link {
+	put := func(l link) {
+		if n := len(dst); n > 0 && bytes.Equal(dst[n-1].key, l.key) {
+			dst[n-1] = l
+			return
+		}
+		dst = append(dst, l)
+	}
+	for len(a) > 0 && len(b) > 0 {
+		if bytes.Compare(a[0].key, b[0].key) <= 0 {
+			put(a[0])
+			a = a[1:]
+		} else {
+			put(b[0])
+			b = b[1:]
+		}
+	}
+	for _, l := range a {
+		put(l)
+	}
+	for _, l := range b {
+		put(l)
+	}
+	return dst
+}

@@ -1,0 +1,147 @@
+package dnsserver
+
+import (
+	"errors"
+	"fmt"
+
+	"example.org/upkeep/dnsserver/name"
+	"example.org/upkeep/tlog/index"
+)
+
+// A Lister is an index that can tell all its modules, as a chain needs them.
+type Lister interface {
+	index.Reader
+
+	// Each calls f for every module, and says whether it has a release.
+	Each(f func(path string, released bool) error) error
+
+	// Changes returns the paths of modules that changed since a mark, an
+	// earlier result; 0 starts. When they are not known, ok is false: then all
+	// are to be read by Each, after this call. There is one reader.
+	Changes(since uint64) (paths []string, mark uint64, ok bool)
+}
+
+var errNoLister = errors.New(`zone.denial: this index can't list its modules, which "nsec" needs`)
+
+// A chainKeeper keeps a chain in step with an index. It is used by one at a time.
+type chainKeeper struct {
+	idx    Lister
+	origin string // of the zone, in presentation format
+	mark   uint64
+	chain  *chain // of the modules alone
+
+	// What the newest whole chain was made of.
+	whole      *chain
+	of         *chain
+	zone       *zone
+	toolchains bool
+}
+
+// update returns the chain of the zone for the index as it is now.
+func (k *chainKeeper) update(z *zone) (*chain, error) {
+	c, err := k.modules(z)
+	if err != nil {
+		return nil, err
+	}
+	list, err := k.idx.Toolchains()
+	if err != nil {
+		return nil, fmt.Errorf("reading the Go releases: %w", err)
+	}
+	if k.whole != nil && k.of == c && k.zone == z && k.toolchains == (len(list) > 0) {
+		return k.whole, nil
+	}
+	whole, err := z.withOwn(c, len(list) > 0)
+	if err != nil {
+		return nil, err
+	}
+	k.whole, k.of, k.zone, k.toolchains = whole, c, z, len(list) > 0
+	return whole, nil
+}
+
+// buildBatch is how many names are put into a chain together.
+const buildBatch = 1 << 15
+
+// modules returns the chain of the modules in the index.
+func (k *chainKeeper) modules(z *zone) (*chain, error) {
+	paths, mark, ok := k.idx.Changes(k.mark)
+	c := k.chain
+	k.chain, k.mark = nil, mark // after an error it is made anew
+	if !ok || c == nil || k.origin != z.text {
+		k.origin = z.text
+		var err error
+		if c, err = k.build(z); err != nil {
+			return nil, fmt.Errorf("reading the names of all modules: %w", err)
+		}
+		k.chain = c
+		return c, nil
+	}
+	links := make([]link, 0, len(paths))
+	for _, path := range paths {
+		m, ok, err := k.idx.Module(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading the names of changed modules: %w", err)
+		}
+		if ok {
+			links = z.appendLink(links, path, len(m.Majors) > 0)
+		}
+	}
+	if len(links) > 0 {
+		c = c.with(links)
+	}
+	k.chain = c
+	return c, nil
+}
+
+func (k *chainKeeper) build(z *zone) (*chain, error) {
+	c := newChain()
+	links := make([]link, 0, buildBatch)
+	err := k.idx.Each(func(path string, released bool) error {
+		if links = z.appendLink(links, path, released); len(links) == buildBatch {
+			c = c.with(links)
+			links = links[:0]
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.with(links), nil
+}
+
+// appendLink appends the link of a module, if it has a name.
+func (z *zone) appendLink(links []link, path string, released bool) []link {
+	text, err := name.Module(path, z.text)
+	if err != nil {
+		return links
+	}
+	wire, err := packName(text)
+	if err != nil {
+		return links
+	}
+	return append(links, link{z.key(nil, wire), released})
+}
+
+// key appends the key of a name of the zone.
+func (z *zone) key(dst, name []byte) []byte { return appendKey(dst, name, len(name)-len(z.origin)) }
+
+// withOwn adds the names that the zone has beside the modules. Which types they
+// have is in the zone, but for those below v0.
+func (z *zone) withOwn(c *chain, toolchains bool) (*chain, error) {
+	var links []link
+	for owner, n := range z.static {
+		if len(n.sets) > 0 {
+			links = append(links, link{z.key(nil, []byte(owner)), false})
+		}
+	}
+	for _, own := range []struct {
+		name string
+		txt  bool
+	}{{name.Status(z.text), true}, {name.Toolchain(z.text), toolchains}} {
+		wire, err := packName(own.name)
+		if err != nil {
+			return nil, err
+		}
+		links = append(links, link{z.key(nil, wire), own.txt})
+	}
+	return c.with(links), nil
+}
