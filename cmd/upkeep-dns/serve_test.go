@@ -74,6 +74,10 @@ func TestServe(t *testing.T) {
 			o.publish(t, "example.org/hello", "v1.1.0")
 			o.setFail(false)
 			s.await(t, key, hello, "v=v1.1.0 t=")
+			// The index can be read while the server has it open.
+			if out, errs, code := upkeepDNS(t, "dump", "-state", args[5], "-mode", mode); code != 0 || !strings.Contains(out, "\nexample.org/hello v1.1.0 ") {
+				t.Errorf("dump beside the server: %d\n%s%s", code, out, errs)
+			}
 			s.cmd.Process.Signal(syscall.SIGTERM)
 			if err := s.cmd.Wait(); err != nil {
 				t.Errorf("after SIGTERM: %v\n%s", err, s.stderr)

@@ -81,7 +81,8 @@ func dumpCommand() *cli.Command {
 		Name:  "dump",
 		Short: "write the whole index as sorted text",
 		Long: `Two indexes that followed the same log to the same size write the same bytes.
-The index must not be in use by a server.`,
+A server may go on using the index meanwhile, except on Windows and OpenBSD;
+until the dump has ended its file grows.`,
 		Example: "upkeep-dns dump -state /var/lib/upkeep-dns | sha256sum",
 		Flags:   func(fs *flag.FlagSet) { f.register(fs, false) },
 		Run: func(ctx context.Context, args []string) error {
@@ -113,7 +114,7 @@ func openIndex(c Config) (*index.Store, error) {
 	}
 	store, err := index.Open(c.indexFile(), index.Options{Kind: c.kind(), ReadOnly: true})
 	if errors.Is(err, index.ErrLocked) {
-		err = cli.Hint(err, "While upkeep-dns serves, ask it: by DNS, or on the page of its index.")
+		err = cli.Hint(err, "On this system no other process can read it while upkeep-dns serves: ask that, by DNS or on the page of its index.")
 	}
 	return store, err
 }

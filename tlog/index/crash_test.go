@@ -26,9 +26,10 @@ type crashJob struct {
 
 	Plain bool   // usual options and no tiles kept
 	Serve string // ask an index instead, and write the result to this file
+	Read  bool   // dump an index instead, again and again
 }
 
-var serveJob func(crashJob) error
+var serveJob, readJob func(crashJob) error
 
 func TestMain(m *testing.M) {
 	if env := os.Getenv(crashEnv); env != "" {
@@ -48,6 +49,9 @@ func crashChild(env string) error {
 	}
 	if j.Serve != "" {
 		return serveJob(j)
+	}
+	if j.Read {
+		return readJob(j)
 	}
 	var tiles *tlog.TileDir
 	opts := index.Options{}
