@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -239,6 +240,19 @@ func (e *Engine) awaitReady(ctx context.Context, cfg HealthConfig, proc process.
 			// The exit is reported by whoever watches the process.
 			<-ctx.Done()
 			return "", false
+		}
+	}
+}
+
+// recoverGroups ends what a killed supervisor left in the service's control groups.
+func (e *Engine) recoverGroups() {
+	if e.deps.Groups == nil {
+		return
+	}
+	for _, dir := range e.deps.Groups.Left() {
+		e.log.Warn("ending what a killed supervisor left running", "group", filepath.Base(dir))
+		if err := cgroup.Kill(dir); err != nil {
+			e.addEvent(Event{Kind: "left_over", Text: err.Error()})
 		}
 	}
 }
