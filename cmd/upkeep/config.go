@@ -62,6 +62,11 @@ func (c *Config) resolve(file string) {
 	for i := range c.Discovery.Also {
 		files = append(files, &c.Discovery.Also[i].Anchor)
 	}
+	for i, s := range c.Process.Sockets {
+		if s.Network == "unix" || s.Network == "unixgram" {
+			files = append(files, &c.Process.Sockets[i].Address)
+		}
+	}
 	for _, p := range files {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
