@@ -176,3 +176,13 @@ func verification(err error) error {
 	}
 	return err
 }
+
+// Withdrawn asks, now, whether the author took a version back, and says why:
+// "" when nobody did. What Ask said of it can be as old as the last poll.
+func (v *Versions) Withdrawn(ctx context.Context, module, version string) (why string, err error) {
+	if v.Fetch == nil {
+		return "", errors.New("fetching is not configured")
+	}
+	why, err = v.Fetch.Withdrawn(ctx, module, version)
+	return why, verification(err)
+}
