@@ -143,6 +143,8 @@ func (d *demo) upgrade(ctx context.Context, version string, limit time.Duration)
 		if s.Plan.Candidate.Version != version {
 			return "", fmt.Errorf("the page offers %s; it should be %s", s.Plan.Candidate.Version, version)
 		}
+		v := visit(ctx, webURL(d.addr.service)+"/")
+		defer v.stop()
 		if err := d.browser.press(ctx, web+"/", upgradeButton); err != nil {
 			return "", err
 		}
@@ -170,7 +172,11 @@ func (d *demo) upgrade(ctx context.Context, version string, limit time.Duration)
 		if s, serr := status(ctx, web); err != nil && serr == nil && s.LastResult != nil {
 			err = fmt.Errorf("%w; the last update: %s, %s", err, s.LastResult.Result, s.LastResult.Reason)
 		}
-		return seen, err
+		if err != nil {
+			return "", err
+		}
+		visits, err := v.leave(s.Service.Handover.Mode == supervisor.HandoverRetain)
+		return seen + "; " + visits, err
 	})
 	if err != nil {
 		return d.explain("upgrade", err)

@@ -126,12 +126,26 @@ func listener(ctx context.Context, addr, supervisorURL string) (*debug.BuildInfo
 	if err != nil {
 		return nil, 0, err
 	}
-	if len(pids) != 1 {
-		return nil, 0, fmt.Errorf("%d processes listen on %s; there must be one", len(pids), addr)
+	var service *debug.BuildInfo
+	servicePid, n := 0, 0
+	for _, pid := range pids {
+		bi, err := buildinfo.ReadFile(fmt.Sprintf("/proc/%d/exe", pid))
+		if err != nil {
+			return nil, 0, err
+		}
+		if bi.Main.Path == ownModule {
+			continue // the supervisor, which keeps the socket open between two versions
+		}
+		service, servicePid, n = bi, pid, n+1
 	}
-	bi, err := buildinfo.ReadFile(fmt.Sprintf("/proc/%d/exe", pids[0]))
-	return bi, pids[0], err
+	if n != 1 {
+		return nil, 0, fmt.Errorf("%d services listen on %s; there must be one", n, addr)
+	}
+	return service, servicePid, nil
 }
+
+// ownModule is the path of upkeep's programs.
+const ownModule = "example.org/upkeep"
 
 // listeners returns the processes that listen on a port.
 func listeners(addr string) ([]int, error) {
