@@ -3,6 +3,7 @@ package index
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"example.org/upkeep/tlog"
 	"example.org/upkeep/tlog/logtest"
@@ -53,5 +54,27 @@ func BenchmarkApply(b *testing.B) {
 		k := i / 256 % len(tiles)
 		t := tlog.Tile{First: 40_000_000 + int64(i), Records: tiles[k].Records}
 		s.apply(&t, &parsed[k])
+	}
+}
+
+func TestWorthShowing(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, tc := range []struct {
+		name    string
+		logTime int64
+		merged  time.Duration // ago
+		took    time.Duration
+		want    bool
+	}{
+		{"nearly current", now.Unix() - 3600, time.Minute, time.Second, true},
+		{"just merged", now.Unix() - 3600, 10 * time.Second, time.Millisecond, false},
+		{"merges take long", now.Unix() - 3600, time.Minute, 5 * time.Second, false},
+		{"and it was long ago", now.Unix() - 3600, 101 * time.Second, 5 * time.Second, true},
+		{"first sync", now.Unix() - 90*86400, time.Hour, time.Second, false},
+		{"no time yet", 0, time.Hour, time.Second, false},
+	} {
+		if got := worthShowing(now, tc.logTime, now.Add(-tc.merged), tc.took); got != tc.want {
+			t.Errorf("%s: %v; want %v", tc.name, got, tc.want)
+		}
 	}
 }

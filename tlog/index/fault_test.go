@@ -167,7 +167,8 @@ func TestReadersAndWriter(t *testing.T) {
 	}
 }
 
-// While a log is caught up with, the index does not pretend to be up to date.
+// While a log is caught up with, the index says how old its answers are, and
+// they are those of the head that it states.
 func TestHalfWay(t *testing.T) {
 	srv, url := serve(t, small, 20_000)
 	c := client(t, srv, url)
@@ -175,20 +176,44 @@ func TestHalfWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := open(t, filepath.Join(t.TempDir(), "index.db"), index.Options{MergeBytes: 100 << 10, JournalPeriod: time.Nanosecond})
-	halfWay := 0
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), index.Options{MergeBytes: 100 << 10, MergeModules: 100, JournalPeriod: time.Nanosecond})
+	dumps := map[int64]string{}
+	dated := 0
 	err = s.Follow(t.Context(), c, head, 0, func(done int64) {
-		if h, err := s.Head(); err != nil || !h.Accepted.IsZero() {
-			t.Errorf("after %d records the head is %+v, %v", done, h, err)
-		} else if h.Size > 0 {
-			halfWay++
+		h, err := s.Head()
+		if err != nil {
+			t.Error(err)
+		}
+		if h.Size == 0 {
+			return
+		}
+		if !h.Accepted.IsZero() {
+			dated++
+		}
+		if truth := time.Unix(small.Time(h.Size), 0); h.Accepted.After(truth) {
+			t.Errorf("after %d records the state of %d is said to be of %v; that was reached at %v", done, h.Size, h.Accepted, truth)
+		}
+		if dumps[h.Size] == "" {
+			dumps[h.Size] = dump(t, s)
 		}
 	})
-	if err != nil || halfWay == 0 {
-		t.Fatalf("%d states on the way were seen, %v", halfWay, err)
+	if err != nil || len(dumps) < 3 || dated == 0 {
+		t.Fatalf("%d states on the way were seen, %d times with a date, %v", len(dumps), dated, err)
 	}
 	if h, err := s.Head(); err != nil || h.Size != head.Size || !h.Accepted.Equal(head.Accepted) {
 		t.Errorf("at the end the head is %+v, %v", h, err)
+	}
+	n := 0
+	for size, got := range dumps {
+		if n++; n > 3 {
+			break
+		}
+		srv, url := serve(t, small, size)
+		one := open(t, filepath.Join(t.TempDir(), "index.db"), index.Options{})
+		follow(t, one, client(t, srv, url))
+		if want := dump(t, one); got != want {
+			t.Errorf("on the way, at size %d, the dump differs: %s", size, difference(got, want))
+		}
 	}
 }
 

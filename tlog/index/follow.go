@@ -39,6 +39,9 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	if s.merged.IsZero() {
+		s.merged = time.Now()
+	}
 	pending, failed := len(s.delta.mods) > 0 || s.pos.Merging, false
 	// On a busy machine a journal entry takes long, and less is read meanwhile.
 	next := time.Now().Add(s.opts.JournalPeriod)
@@ -51,10 +54,12 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 				progress(edge.Size)
 			}
 			start := time.Now()
-			if start.Before(next) && s.delta.size() < s.opts.MergeBytes {
+			show := worthShowing(start, s.pos.clock.now, s.merged, s.mergeTook)
+			if !show && start.Before(next) && s.delta.size() < s.opts.MergeBytes {
 				return nil
 			}
-			err := s.commit(false)
+			s.reached(head)
+			err := s.commit(show)
 			end := time.Now()
 			next, failed = end.Add(max(s.opts.JournalPeriod, min(15*end.Sub(start), 10*s.opts.JournalPeriod))), err != nil
 			return err
@@ -74,6 +79,33 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 		return fmt.Errorf("updating the index: %w", err)
 	}
 	return nil
+}
+
+// reached notes how old the state is that is about to be stored, on the way to
+// a tree head: the time that the log itself tells is when it had no more.
+func (s *Store) reached(head tlog.TreeHead) {
+	if s.opts.SeenTime || s.pos.clock.now == 0 {
+		return
+	}
+	at := time.Unix(s.pos.clock.now, 0).UTC()
+	if at.After(head.Accepted) {
+		at = head.Accepted
+	}
+	if at.After(s.pos.Accepted) {
+		s.pos.Accepted = at
+	}
+}
+
+// A server that has fallen behind shows what it has read, while it reads on.
+// It costs a merge, and nothing is gained while the log's time is long ago.
+const (
+	showPeriod = 30 * time.Second
+	showShare  = 20 // one part in so many of the time goes into such merges
+	showAge    = 24 * time.Hour
+)
+
+func worthShowing(now time.Time, logTime int64, merged time.Time, took time.Duration) bool {
+	return logTime != 0 && now.Sub(time.Unix(logTime, 0)) < showAge && now.Sub(merged) > max(showPeriod, showShare*took)
 }
 
 // apply takes in the records of a tile.

@@ -61,7 +61,7 @@ type Toolchain struct {
 type Head struct {
 	Size     int64
 	Hash     [32]byte
-	Accepted time.Time // when the log was last found to have no more than this, to a few seconds
+	Accepted time.Time // when the log was last found to have no more than this, to a few seconds; while it is caught up with, by the log's own time
 }
 
 // A Reader answers questions; it never waits for a writer.

@@ -11,9 +11,10 @@ import (
 )
 
 // commit stores what was collected, with the position. While much is still to
-// come it goes to the journal; at the end, or when it is much, into the blocks.
-func (s *Store) commit(caughtUp bool) error {
-	if caughtUp || s.delta.size() >= s.opts.MergeBytes || s.journalSize >= s.opts.MergeBytes {
+// come it goes to the journal; when it is to be shown to queries, or is much,
+// into the blocks.
+func (s *Store) commit(show bool) error {
+	if show || s.delta.size() >= s.opts.MergeBytes || s.journalSize >= s.opts.MergeBytes {
 		return s.merge()
 	}
 	return s.writeJournal()
