@@ -128,6 +128,8 @@ const maxSharedFiles = 40_000
 // check asks for what can be known without downloading the module.
 func (b *build) check(ctx context.Context) error {
 	b.live("Checking " + b.spec.Module + "@" + b.spec.Version + ".")
+	ctx, cancel := context.WithTimeoutCause(ctx, b.s.cfg.FetchTimeout.D(), errProxySlow)
+	defer cancel()
 	info, err := b.s.src.Proxy.Info(ctx, b.spec.Module, b.spec.Version)
 	if err != nil {
 		return err

@@ -54,10 +54,11 @@ func newEcosystem(t testing.TB) *ecosystem {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
 		data, ok := e.files[r.URL.Path]
-		status, hold := 0, e.hold
+		status := 0
 		if e.broken != nil {
 			status = e.broken(r.URL.Path)
 		}
+		hold := e.hold
 		e.asked[r.URL.Path]++
 		e.mu.Unlock()
 		if hold != nil {

@@ -85,6 +85,8 @@ func failureOf(err error) *Failure {
 		return unknown(text)
 	case errors.Is(err, context.Canceled):
 		return temporary("The build was cancelled.", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return errProxySlow
 	case errors.Is(err, syscall.ENOSPC):
 		return temporary("The build server's disk is full.", err)
 	case errors.Is(err, httpget.ErrTooLarge):
@@ -92,6 +94,9 @@ func failureOf(err error) *Failure {
 	}
 	return temporary("The build server could not get what it needs; it will try again.", err)
 }
+
+// errProxySlow is a download that took too long.
+var errProxySlow = temporary("The module proxy or the checksum database took longer than this server allows.", context.DeadlineExceeded)
 
 // A rule recognises one cause in the output of the go command.
 type rule struct {

@@ -145,6 +145,48 @@ func TestWrongDatabaseKey(t *testing.T) {
 	}
 }
 
+// A proxy that answers nothing for too long ends a build at any step, for a
+// moment only.
+func TestProxySlow(t *testing.T) {
+	for _, tc := range []struct{ suffix, text string }{
+		{".info", "took longer than this server allows"},
+		{".zip", "took longer than this server allows"},
+	} {
+		t.Run(tc.suffix, func(t *testing.T) {
+			e := newEcosystem(t)
+			publishHello(e)
+			hold := make(chan struct{})
+			ended := false
+			end := func() {
+				if !ended {
+					ended = true
+					close(hold)
+				}
+			}
+			defer end()
+			e.setBroken(func(p string) int {
+				e.hold = nil // read after this, under the same lock
+				if strings.HasSuffix(p, "/hello/@v/v1.0.0"+tc.suffix) {
+					e.hold = hold
+				}
+				return 0
+			})
+			ts := start(t, e, testOptions{change: func(c *Config) { c.FetchTimeout = config.Duration(time.Second) }})
+			sp := "example.org/hello@v1.0.0/" + target() + "/"
+			resp, body := ts.get(t, "GET", "/tlog/lookup/"+sp)
+			if resp.StatusCode != 500 || !strings.Contains(string(body), tc.text) {
+				t.Errorf("%d %s", resp.StatusCode, body)
+			}
+			ts.stop()
+			end()
+			ts = start(t, e, testOptions{dir: ts.dir, key: ts.key})
+			if _, err := ts.lookup(t, sp); err != nil {
+				t.Errorf("when it is fast again: %v", err)
+			}
+		})
+	}
+}
+
 // Files of the module cache that were changed on disk do not reach a record.
 func TestDamagedModCache(t *testing.T) {
 	e := newEcosystem(t)
@@ -344,6 +386,15 @@ func TestVerifiers(t *testing.T) {
 			}
 		})
 	}
+}
+
+func newSigner(t testing.TB) string {
+	t.Helper()
+	signer, _, err := tlog.GenerateKey("build.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
 }
 
 func newKey(t testing.TB, name string) string {

@@ -74,6 +74,94 @@ func TestQueueGoesOn(t *testing.T) {
 	}
 }
 
+func TestFits(t *testing.T) {
+	for _, tc := range []struct {
+		running, parallel int64
+		large, want       bool
+	}{
+		{0, 1, false, true}, {0, 1, true, true}, {1, 1, false, false}, {1, 1, true, false},
+		{0, 3, true, true}, {1, 3, true, false}, {2, 3, false, true}, {3, 3, false, false},
+	} {
+		if got := fits(tc.running, tc.parallel, tc.large); got != tc.want {
+			t.Errorf("%+v: %v", tc, got)
+		}
+	}
+	// Whatever runs at the same time, its limits together are no more than all.
+	for _, parallel := range []int{1, 2, 3, 7} {
+		for _, memory := range []int{0, 64, 1 << 20} {
+			s := &Service{cfg: Config{Parallel: parallel, Memory: memory}}
+			all := machineMemory() / 10 * 8
+			if sum := s.memory(false) * int64(parallel); sum > all || s.memory(true) > all || s.memory(false) > s.memory(true) {
+				t.Errorf("%d builds with %d MiB: %d, a large one %d, of %d", parallel, memory, sum, s.memory(true), all)
+			}
+		}
+	}
+}
+
+// Builds that need all memory run one at a time, and nothing beside them.
+func TestLargeRunAlone(t *testing.T) {
+	e := newEcosystem(t)
+	hold := make(chan struct{})
+	e.hold = hold
+	var once sync.Once
+	release := func() { once.Do(func() { close(hold) }) }
+	defer release()
+	ts := start(t, e, testOptions{change: func(c *Config) { c.Parallel, c.Abandon = 3, config.Duration(time.Hour) }})
+	var jobs []*job
+	ts.queue.mu.Lock() // all at once, so that none starts before it is known to be large
+	for i, large := range []bool{true, true, false, false} {
+		sp, err := spec.Parse(fmt.Sprintf("example.org/none%d@v1.0.0/%s/", i, target()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ts.queue.seq++
+		j := &job{spec: sp, client: "192.0.2.0/24", seq: ts.queue.seq, state: StateQueued, large: large, waiters: 1, change: make(chan struct{})}
+		ts.queue.jobs[sp] = j
+		jobs = append(jobs, j)
+	}
+	ts.queue.update()
+	ts.queue.mu.Unlock()
+	alone := func() {
+		t.Helper()
+		building, _ := ts.queue.list()
+		large := false
+		for _, b := range building {
+			large = large || b.Spec == jobs[0].spec || b.Spec == jobs[1].spec
+		}
+		if large && len(building) > 1 {
+			t.Errorf("beside a large build: %v", building)
+		}
+	}
+	for { // the first runs, and waits for the proxy
+		state, _, _, _, change := ts.queue.snapshot(jobs[0], 0)
+		if state == StateBuilding {
+			break
+		}
+		<-change
+	}
+	for range 100 { // whatever makes the service look at its queue
+		ts.queue.mu.Lock()
+		ts.queue.poke()
+		ts.queue.mu.Unlock()
+		alone()
+		time.Sleep(time.Millisecond)
+	}
+	release()
+	for _, j := range jobs {
+		for {
+			_, _, _, done, change := ts.queue.snapshot(j, 0)
+			alone()
+			if done {
+				break
+			}
+			<-change
+		}
+		if j.res.State != StateFailed {
+			t.Errorf("%+v", j.res)
+		}
+	}
+}
+
 // SIGKILL at any time loses nothing that was answered, and what was asked for
 // goes on at the next start.
 func TestKill(t *testing.T) {

@@ -34,6 +34,12 @@ func (s *Service) limits(wall time.Duration, large bool) sandbox.Limits {
 		FileSize: int64(s.cfg.MaxWork) << 20, TmpSize: 64 << 20}
 }
 
+// fits reports whether one more build may start beside those that run; a large
+// one, which counts as many as there may be, runs alone.
+func fits(running, parallel int64, large bool) bool {
+	return running == 0 || !large && running < parallel
+}
+
 // Run builds what is asked for until ctx ends; then the builds that run get
 // some time to end.
 func (s *Service) Run(ctx context.Context) error {
@@ -42,7 +48,7 @@ func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var running atomic.Int64
 	parallel := int64(s.cfg.parallel())
-	fits := func(large bool) bool { return running.Load() == 0 || !large && running.Load() < parallel }
+	fits := func(large bool) bool { return fits(running.Load(), parallel, large) }
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	janitor := time.NewTicker(max(s.cfg.Abandon.D()/4, 50*time.Millisecond))

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"example.org/upkeep/builder/source"
 	"example.org/upkeep/internal/goproxy"
 	"example.org/upkeep/tlog"
+	"example.org/upkeep/tlog/logtest"
 )
 
 const zosarch = `package platform
@@ -152,42 +154,47 @@ func (f fixed) Lookup(_ context.Context, key string) (tlog.Record, error) {
 	return tlog.Record{Data: []byte(text)}, nil
 }
 
+// zipOf returns a small toolchain that says it is goVersion.
+func zipOf(t *testing.T, moduleVersion, goVersion string) []byte {
+	t.Helper()
+	prefix := ModulePath + "@" + moduleVersion + "/"
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, f := range [][2]string{{"VERSION", goVersion + "\ntime x\n"}, {"bin/go", "#!"}, {"pkg/tool/x/compile", "#!"}, {"src/" + targetsFile, zosarch}, {"src/_go.mod", "module std\n"}, {"go.mod", "module golang.org/toolchain\n"}} {
+		w, err := z.Create(prefix + f[0])
+		if err == nil {
+			_, err = io.WriteString(w, f[1])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func sumOf(t *testing.T, data []byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "zip")
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sum, err := dirhash.HashZip(file, dirhash.Hash1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
 // A toolchain is unpacked only when its hash is the recorded one, its programs
 // can run then, and a crash in the middle leaves nothing that is used.
 func TestInstall(t *testing.T) {
 	host := Target{runtime.GOOS, runtime.GOARCH}
 	v := moduleVersion("go1.26.3", host)
-	prefix := ModulePath + "@" + v + "/"
-	make_ := func(goVersion string) []byte {
-		var b bytes.Buffer
-		z := zip.NewWriter(&b)
-		for _, f := range [][2]string{{"VERSION", goVersion + "\ntime x\n"}, {"bin/go", "#!"}, {"pkg/tool/x/compile", "#!"}, {"src/" + targetsFile, zosarch}, {"src/_go.mod", "module std\n"}, {"go.mod", "module golang.org/toolchain\n"}} {
-			w, err := z.Create(prefix + f[0])
-			if err == nil {
-				_, err = io.WriteString(w, f[1])
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := z.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return b.Bytes()
-	}
-	sumOf := func(data []byte) string {
-		file := filepath.Join(t.TempDir(), "zip")
-		if err := os.WriteFile(file, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		sum, err := dirhash.HashZip(file, dirhash.Hash1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return sum
-	}
-	good, lie := make_("go1.26.3"), make_("go1.26.3 ")
-	wrongVersion := make_("go1.26.4")
+	good, lie := zipOf(t, v, "go1.26.3"), zipOf(t, v, "go1.26.3 ")
+	wrongVersion := zipOf(t, v, "go1.26.4")
 	for _, tc := range []struct {
 		name     string
 		served   []byte
@@ -195,9 +202,9 @@ func TestInstall(t *testing.T) {
 		ok       bool
 		hash     bool
 	}{
-		{"good", good, sumOf(good), true, false},
-		{"other bytes", lie, sumOf(good), false, true},
-		{"says another version", wrongVersion, sumOf(wrongVersion), false, false},
+		{"good", good, sumOf(t, good), true, false},
+		{"other bytes", lie, sumOf(t, good), false, true},
+		{"says another version", wrongVersion, sumOf(t, wrongVersion), false, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -276,5 +283,47 @@ func TestOffered(t *testing.T) {
 	}
 	if _, err := Open(t.TempDir(), nil, []string{t.TempDir()}, logger); err == nil {
 		t.Error("an empty folder is a Go")
+	}
+}
+
+// A disk that is full fails the installation and leaves nothing behind; with
+// room it works.
+func TestInstallDiskFull(t *testing.T) {
+	v := moduleVersion("go1.26.3", Target{runtime.GOOS, runtime.GOARCH})
+	data := zipOf(t, v, "go1.26.3")
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(data) }))
+	defer srv.Close()
+	proxy, err := goproxy.New(srv.URL, http.DefaultClient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := fixed{ModulePath + "@" + v: fmt.Sprintf("%s %s %s\n%s %s/go.mod h1:x\n", ModulePath, v, sumOf(t, data), ModulePath, v)}
+	for size := int64(4 << 10); ; size += 4 << 10 { // full while downloading, while unpacking, while naming
+		disk, resize := logtest.SmallDisk(t, size)
+		s, err := Open(disk, &source.Source{Proxy: proxy, DB: db}, nil, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Get(t.Context(), "go1.26.3", nil)
+		if err == nil {
+			if size <= 16<<10 {
+				t.Errorf("it fits into %d bytes: nothing was tested", size)
+			}
+			return
+		}
+		if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrUnknown) {
+			t.Fatalf("with %d bytes: %v", size, err)
+		}
+		if n := len(s.Installed()); n != 0 {
+			t.Fatalf("with %d bytes: %d are installed", size, n)
+		}
+		left, err := filepath.Glob(filepath.Join(disk, "new-*"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("with %d bytes: left behind %v, %v", size, left, err)
+		}
+		resize(1 << 20)
+		if tc, err := s.Get(t.Context(), "go1.26.3", nil); err != nil || tc.Version != "go1.26.3" {
+			t.Fatalf("with room: %+v, %v", tc, err)
+		}
 	}
 }

@@ -1,0 +1,173 @@
+package builder
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/tlog/logtest"
+)
+
+// fill takes all the space of a disk and returns what gives it back.
+func fill(t *testing.T, disk string) (empty func()) {
+	t.Helper()
+	name := filepath.Join(disk, "ballast")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	chunk := make([]byte, 64<<10)
+	for len(chunk) > 0 {
+		if _, err := f.Write(chunk); errors.Is(err, unix.ENOSPC) {
+			chunk = chunk[:len(chunk)/2]
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A disk that is full at any stage fails the build with a clear sentence, which
+// is not remembered; nothing half written stays, and it works when there is room.
+func TestDiskFullAtEachStage(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	e.publish("example.org/bare", "v1.0.0", "-- main.go --\npackage main\n\nfunc main() { println(1) }\n")
+	for _, tc := range []struct {
+		stage string
+		size  int64
+		move  func(ts *testService, disk string) error
+		text  string
+		long  bool
+	}{
+		{"queue", 1 << 20, func(ts *testService, disk string) error { ts.queue.dir = disk; return nil }, "can't keep its queue", false},
+		{"fetch", 8 << 20, func(ts *testService, disk string) error { ts.modCache = disk; return nil }, "no space left on device", false},
+		{"standard library", 400 << 20, func(ts *testService, disk string) error { ts.std.dir = disk; return nil }, "standard library", true},
+		{"prepare", 64 << 20, func(ts *testService, disk string) error { ts.workDir = disk; return nil }, "disk is full", false},
+		{"compile", 64 << 20, func(ts *testService, disk string) error { ts.workDir = disk; return nil }, "", false},
+		{"store", 16 << 20, func(ts *testService, disk string) (err error) { ts.blobs, err = openBlobs(disk); return err }, "disk is full", false},
+		{"log", 1 << 20, nil, "could not write its log", false},
+	} {
+		t.Run(tc.stage, func(t *testing.T) {
+			if tc.long && os.Getenv("UPKEEP_TEST_LONG") != "1" {
+				t.Skip("it compiles a standard library of its own; UPKEEP_TEST_LONG=1 runs it")
+			}
+			disk, resize := logtest.SmallDisk(t, tc.size)
+			dir, err := os.MkdirTemp(sharedDir, "full-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			std := filepath.Join(sharedDir, "std-false")
+			if err := errors.Join(os.MkdirAll(std, 0o755), os.Symlink(std, filepath.Join(dir, "std"))); err != nil {
+				t.Fatal(err)
+			}
+			if tc.stage == "log" {
+				if err := os.Symlink(disk, filepath.Join(dir, "log")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ts := start(t, e, testOptions{dir: dir, key: newSigner(t), change: func(c *Config) { c.Tries = 1 }})
+			if tc.move != nil {
+				if err := tc.move(ts, disk); err != nil {
+					t.Fatal(err)
+				}
+			}
+			empty := func() {}
+			if tc.stage == "compile" {
+				// Room for the build's own folders and links, not for what is compiled.
+				empty = fill(t, disk)
+				resize(tc.size + 1<<20)
+			} else {
+				empty = fill(t, disk)
+			}
+			sp := "example.org/hello@v1.0.0/" + target() + "/"
+			if tc.stage == "standard library" {
+				sp = "example.org/bare@v1.0.0/" + target() + "/" // needs little of it
+			}
+			resp, body := ts.get(t, "GET", "/tlog/lookup/"+sp)
+			if resp.StatusCode != 500 || !strings.Contains(string(body), tc.text) {
+				t.Errorf("%d %s", resp.StatusCode, body)
+			}
+			if strings.Contains(string(body), disk) {
+				t.Errorf("the answer names a folder: %s", body)
+			}
+			if n := ts.log.Head().Size; n != 0 {
+				t.Errorf("%d records", n)
+			}
+			s, err := spec.Parse(sp)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, kept, _ := ts.results.load(s); kept {
+				t.Error("the failure is remembered")
+			}
+			for _, pattern := range []string{filepath.Join(ts.workDir, "*"), filepath.Join(ts.blobs.dir, "new", "*"), filepath.Join(ts.queue.dir, "*")} {
+				left, err := filepath.Glob(pattern)
+				for _, name := range left {
+					if filepath.Base(name) != "ballast" {
+						t.Errorf("left behind: %s", name)
+					}
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			empty()
+			ts.get(t, "POST", "/"+sp+"retry")
+			rec, err := ts.lookup(t, sp)
+			if err != nil {
+				t.Fatalf("with room again: %v", err)
+			}
+			if tc.stage == "standard library" {
+				return
+			}
+			want := spec.NewDigest()
+			want.Write(e.plainInstall("example.org/hello@v1.0.0", rec.GOOS, rec.GOARCH, "-buildid="))
+			if rec.Sum != want.Sum() {
+				t.Error("other bytes than those of go install")
+			}
+		})
+	}
+}
+
+// Compressed forms that don't fit are not there; the binary is.
+func TestDiskFullForCompressed(t *testing.T) {
+	disk, _ := logtest.SmallDisk(t, 4<<20)
+	b, err := openBlobs(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := b.put(io.LimitReader(rand.NewChaCha8([32]byte{}), 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty := fill(t, disk)
+	for _, f := range []form{gzipped, zstded} {
+		if _, err := b.open(d.Hex(), f); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+	empty()
+	for _, f := range []form{plain, gzipped, zstded} {
+		file, err := b.open(d.Hex(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+	}
+	if n, err := CheckBinaries(t.Context(), disk, func(s string) { t.Error(s) }); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}
