@@ -34,7 +34,8 @@ func NewStream(w http.ResponseWriter) (*Stream, error) {
 		return nil, fmt.Errorf("starting a stream of events: %w", err)
 	}
 	w.WriteHeader(http.StatusOK)
-	return s, s.write(": hello\n\n")
+	_ = s.write(": hello\n\n") // a viewer who has gone is noticed by the next event
+	return s, nil
 }
 
 // Send writes one event; data that is not a string is written as JSON.

@@ -3,13 +3,15 @@ package servicepage
 import (
 	"fmt"
 	"net/http"
+	"net/url"
+	"time"
 
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/web/login"
 )
 
 var knownVerbs = map[string]bool{
-	supervisor.VerbUpdate: true, supervisor.VerbCheck: true, supervisor.VerbCancel: true,
+	supervisor.VerbUpdate: true, supervisor.VerbSchedule: true, supervisor.VerbCheck: true, supervisor.VerbCancel: true,
 	supervisor.VerbHold: true, supervisor.VerbUnhold: true,
 	supervisor.VerbSkip: true, supervisor.VerbUnskip: true,
 	supervisor.VerbPin: true, supervisor.VerbUnpin: true,
@@ -29,7 +31,15 @@ func (s *server) action(w http.ResponseWriter, r *http.Request) {
 		Version:   r.PostForm.Get("version"),
 		GoVersion: r.PostForm.Get("go_version"),
 		Reason:    r.PostForm.Get("reason"),
+		Self:      r.PostForm.Get("self") == "true",
 		By:        who(r),
+	}
+	if a.Verb == supervisor.VerbSchedule {
+		var err error
+		if a.At, err = scheduledAt(r.PostForm.Get("at"), r.PostForm.Get("local")); err != nil {
+			s.message(w, r, http.StatusBadRequest, "Not done", err.Error())
+			return
+		}
 	}
 	if r.PostForm.Get("confirmed") == "" {
 		st, ok := s.status(w, r)
@@ -58,19 +68,29 @@ type confirmView struct {
 func againstPolicy(a supervisor.Action, st supervisor.Status) (string, bool) {
 	switch a.Verb {
 	case supervisor.VerbRollback:
+		if a.Self && a.Version != "" {
+			return fmt.Sprintf("Take upkeep itself back to %s?", a.Version), true
+		}
 		if a.Version == "" {
 			return "Go back to the version before this one?", true
 		}
 		return fmt.Sprintf("Go back to %s?", a.Version), true
-	case supervisor.VerbUpdate:
-		c := st.Plan.Candidate
+	case supervisor.VerbUpdate, supervisor.VerbSchedule:
+		plan, hold := st.Plan, st.Hold
+		if a.Self {
+			plan, hold = supervisor.Plan{}, false
+			if st.Self.Plan != nil {
+				plan = *st.Self.Plan
+			}
+		}
+		c := plan.Candidate
 		if a.Version == "" || c != nil && a.Version == c.Version && (a.GoVersion == "" || a.GoVersion == c.GoVersion) {
-			if st.Hold {
+			if hold {
 				return "This service is on hold. Install the update nevertheless?", true
 			}
 			return "", false
 		}
-		for _, v := range st.Plan.Versions {
+		for _, v := range plan.Versions {
 			if v.Version == a.Version && (a.GoVersion == "" || v.GoVersion == a.GoVersion) && !v.Chosen {
 				return fmt.Sprintf("Install %s nevertheless? The policy says: %s", a.Version, v.Reason), true
 			}
@@ -78,6 +98,45 @@ func againstPolicy(a supervisor.Action, st supervisor.Status) (string, bool) {
 		return fmt.Sprintf("Install %s, which is not among the known versions?", a.Version), true
 	}
 	return "", false
+}
+
+// scheduledAt reads the time of the form. The script sends the instant; without
+// it the field is in UTC, as its label says.
+func scheduledAt(at, local string) (time.Time, error) {
+	if at != "" {
+		t, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			return t, fmt.Errorf("%.40q is not a time", at)
+		}
+		return t, nil
+	}
+	for _, layout := range []string{"2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02 15:04"} {
+		if t, err := time.Parse(layout, local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%.40q is not a time like 2026-11-21 02:00", local)
+}
+
+// schedule is the page on which a time is chosen for a version.
+func (s *server) schedule(w http.ResponseWriter, r *http.Request) {
+	version, goVersion := r.FormValue("version"), r.FormValue("go_version")
+	if version == "" || len(version) > maxVersion || len(goVersion) > maxGoVersion {
+		s.message(w, r, http.StatusBadRequest, "Not known", "The address names no version to schedule.")
+		return
+	}
+	// Tomorrow's small hours are when most people want it.
+	now := s.now().UTC()
+	suggest := time.Date(now.Year(), now.Month(), now.Day()+1, 3, 0, 0, 0, time.UTC)
+	s.pages.Render(w, http.StatusOK, "schedule.html", s.page(r, "Schedule "+version, "", struct {
+		Version, GoVersion string
+		Suggest            time.Time
+	}{version, goVersion, suggest}))
+}
+
+// scheduleLink is that page's address for a version.
+func (s *server) scheduleLink(version, goVersion string) string {
+	return s.path("/schedule") + "?" + url.Values{"version": {version}, "go_version": {goVersion}}.Encode()
 }
 
 // who is the name that the history keeps for a request.

@@ -32,7 +32,17 @@ func newEngine() *engine {
 	e.act = func(a supervisor.Action) {
 		switch a.Verb {
 		case supervisor.VerbUpdate:
+			if a.Self {
+				go e.updateSelf()
+				return
+			}
 			go e.update()
+		case supervisor.VerbSchedule:
+			e.change(func(st *supervisor.Status) {
+				st.Scheduled = &supervisor.Scheduled{Pair: supervisor.Pair{Version: a.Version, GoVersion: a.GoVersion}, At: a.At, By: a.By}
+			})
+		case supervisor.VerbCancel:
+			e.change(func(st *supervisor.Status) { st.Scheduled = nil })
 		case supervisor.VerbHold:
 			e.change(func(st *supervisor.Status) { st.Hold, st.HoldBy = true, a.By })
 		case supervisor.VerbUnhold:
@@ -44,6 +54,10 @@ func newEngine() *engine {
 				st.Skips = append(st.Skips, supervisor.Skip{Pair: supervisor.Pair{Version: a.Version}, Why: "skipped on the page", By: a.By})
 			})
 		case supervisor.VerbRollback:
+			if a.Self {
+				e.change(func(st *supervisor.Status) { st.Self.Version = a.Version })
+				return
+			}
 			e.change(func(st *supervisor.Status) { st.Service.Version = a.Version; st.Summary = "Up to date." })
 		}
 	}
@@ -74,6 +88,28 @@ func (e *engine) update() {
 		st.Update, st.Plan.Candidate = nil, nil
 		st.Code, st.Summary = supervisor.CodeCurrent, "Up to date."
 		st.Service.Version, st.Service.Since = to.Version, time.Now()
+	})
+}
+
+// updateSelf goes through the steps of an update of upkeep itself.
+func (e *engine) updateSelf() {
+	defer close(e.done)
+	names := []string{"download", "verify", "trial", "takeover"}
+	for i, name := range names {
+		e.change(func(st *supervisor.Status) {
+			u := &supervisor.UpdateProgress{ID: "5", Kind: kindSelfUpdate, From: supervisor.Pair{Version: st.Self.Version, GoVersion: st.Self.GoVersion},
+				To: st.Self.Plan.Versions[0].Pair, By: "web", Step: name, Started: time.Now(), StepFrom: time.Now()}
+			for j, n := range names {
+				u.Steps = append(u.Steps, supervisor.Step{Name: n, Done: j < i, Now: j == i})
+			}
+			st.Self.Update = u
+		})
+		<-e.steps
+	}
+	e.change(func(st *supervisor.Status) {
+		plan := *st.Self.Plan
+		plan.Candidate = nil
+		st.Self.Version, st.Self.Update, st.Self.Plan = st.Self.Update.To.Version, nil, &plan
 	})
 }
 
@@ -204,6 +240,92 @@ func TestBrowserWithoutScript(t *testing.T) {
 	tab.UntilText("#sentence", "Up to date")
 	tab.UntilText("#running-version", "v1.4.2")
 	noErrors(t, tab)
+}
+
+// Upkeep's own update is one click as well, with its steps, while the service
+// and its version stay as they are.
+func TestBrowserUpgradeSelf(t *testing.T) {
+	tab := webtest.New(t)
+	e := newEngine()
+	url, _ := serve(t, e, false)
+	tab.Go(url + "/")
+	tab.UntilText("#connection", "Live")
+	tab.UntilText("#self-version", "v0.3.0")
+	tab.Click("#self-upgrade")
+	for _, name := range []string{"download", "verify", "trial", "takeover"} {
+		tab.UntilText("#self-step", name)
+		tab.UntilText("ol.steps .now", name)
+		tab.UntilText("#announce", "upkeep itself: "+name)
+		if name == "trial" {
+			tab.Go(url + "/") // a reload sees the same
+			tab.UntilText("#self-step", name)
+			tab.UntilText("#connection", "Live")
+		}
+		e.step(t)
+	}
+	tab.UntilText("#self-version", "v0.3.1")
+	tab.UntilText("#running-version", "v1.4.1")
+	<-e.done
+	if a := e.fake.done(); len(a) != 1 || !a[0].Self || a[0].Verb != supervisor.VerbUpdate || a[0].Version != "v0.3.1" {
+		t.Errorf("asked for %+v", a)
+	}
+	tab.Click("#self-rollback")
+	tab.UntilText("h1", "Take upkeep itself back to v0.2.9?")
+	tab.Click("#confirm")
+	tab.UntilText("#self-version", "v0.2.9")
+	if a := e.fake.done(); len(a) != 2 || !a[1].Self || a[1].Verb != supervisor.VerbRollback || a[1].Version != "v0.2.9" {
+		t.Errorf("asked for %+v", a)
+	}
+	noErrors(t, tab)
+}
+
+// A person picks a time, in their own zone; without JavaScript in UTC.
+func TestBrowserSchedule(t *testing.T) {
+	for _, script := range []bool{true, false} {
+		tab := webtest.New(t)
+		e := newEngine()
+		url, _ := serve(t, e, false)
+		want := time.Date(2030, 7, 1, 4, 30, 0, 0, time.UTC)
+		if script {
+			want = want.Add(-2 * time.Hour) // summer in Amsterdam
+		} else {
+			tab.NoScript()
+		}
+		tab.Go(url + "/")
+		tab.Click("#schedule")
+		tab.UntilText("h1", "Schedule v1.4.2")
+		if script {
+			tab.UntilText("[data-zone]", "Europe/Amsterdam")
+			for _, v := range tab.Axe() {
+				t.Error(v)
+			}
+		} else {
+			tab.UntilText("[data-zone]", "in UTC")
+		}
+		tab.Fill("#local", "2030-07-01T04:30")
+		tab.Click("#confirm")
+		tab.UntilText("#scheduled", "v1.4.2")
+		if script {
+			tab.Until(`document.querySelector("#scheduled time:not([data-ago])").textContent.includes("4:30")`)
+		}
+		a := e.fake.done()
+		if len(a) != 1 || a[0].Verb != supervisor.VerbSchedule || !a[0].At.Equal(want) || a[0].Version != "v1.4.2" || a[0].GoVersion != "go1.26.8" {
+			t.Errorf("script %v: asked for %+v, want %v", script, a, want)
+		}
+		tab.Click("#unschedule")
+		tab.Until(`!document.querySelector("#scheduled")`)
+		// Against the policy: asked once more, with the time kept.
+		tab.Go(url + "/schedule?version=v2.0.0&go_version=go1.26.8")
+		tab.Fill("#local", "2030-07-01T04:30")
+		tab.Click("#confirm")
+		tab.UntilText("h1", "Install v2.0.0 nevertheless?")
+		tab.Click("#confirm")
+		tab.UntilText("#scheduled", "v2.0.0")
+		if a := e.fake.done(); len(a) != 3 || !a[2].At.Equal(want) || a[2].Version != "v2.0.0" {
+			t.Errorf("script %v: asked for %+v, want %v", script, a, want)
+		}
+		noErrors(t, tab)
+	}
 }
 
 func TestBrowserActions(t *testing.T) {

@@ -70,21 +70,29 @@ func goSemver(v string) string {
 // changesLink is the page of the changes of an update whose binaries are both
 // still there, "" else.
 func (s *server) changesLink(st supervisor.Status, r supervisor.Result) string {
-	if r.From == r.To || binary(st, r.From) == "" || binary(st, r.To) == "" {
+	self := isOwn(r.Kind)
+	if r.From == r.To || binary(st, r.From, self) == "" || binary(st, r.To, self) == "" {
 		return ""
 	}
 	q := url.Values{"from": {r.From.Version + " " + r.From.GoVersion}, "to": {r.To.Version + " " + r.To.GoVersion}}
+	if self {
+		q.Set("self", "true")
+	}
 	return s.path("/changes") + "?" + q.Encode()
 }
 
 // binary is the file of a version that is still there, "" else.
-func binary(st supervisor.Status, p supervisor.Pair) string {
-	for _, k := range st.Kept {
+func binary(st supervisor.Status, p supervisor.Pair, self bool) string {
+	kept, path := st.Kept, st.Service.Path
+	if self {
+		kept, path = st.Self.Kept, st.Self.Path
+	}
+	for _, k := range kept {
 		if k.Pair == p && k.File != "" {
 			if filepath.IsAbs(k.File) {
 				return k.File
 			}
-			return filepath.Join(filepath.Dir(st.Service.Path), k.File)
+			return filepath.Join(filepath.Dir(path), k.File)
 		}
 	}
 	return ""
@@ -104,7 +112,7 @@ func (s *server) showChanges(w http.ResponseWriter, r *http.Request) {
 	from, to := parsePair(r.FormValue("from")), parsePair(r.FormValue("to"))
 	var infos [2]*debug.BuildInfo
 	for i, p := range []supervisor.Pair{from, to} {
-		file := binary(st, p) // only what the supervisor names is opened
+		file := binary(st, p, r.FormValue("self") == "true") // only what the supervisor names is opened
 		if file == "" {
 			s.message(w, r, http.StatusNotFound, "Not known", fmt.Sprintf("The binary of %s is no longer on disk, so its dependencies are not known.", p))
 			return

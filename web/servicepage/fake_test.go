@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.org/upkeep/supervisor"
+	"example.org/upkeep/supervisor/retain"
 )
 
 // A fake is an engine whose status is set by the test. Actions are kept.
@@ -88,8 +89,21 @@ func sample(now time.Time) supervisor.Status {
 			GOOS: "linux", GOARCH: "amd64", Sum: "0Q2cQdVpYTB9gS4S2s0RrTWC8xpc", Path: "/srv/hello/hello", Binary: "/srv/hello/hello-v1.4.1-go1.26.8",
 			Running: true, Pid: 4711, Started: ago(26 * time.Hour), Since: ago(26 * time.Hour),
 			Health: supervisor.Health{Configured: true, OK: true, Detail: "200 OK in 3 ms", Checked: ago(time.Second)},
+			Handover: supervisor.HandoverStatus{Mode: "retain", Asked: "auto", Reason: "the service listens on TCP sockets",
+				Sockets: []retain.Socket{{Network: "tcp", Address: "0.0.0.0:443", Claimed: true}}},
 		},
-		Self: supervisor.SelfStatus{Module: "example.org/upkeep", Version: "v0.3.0", GoVersion: gov, Pid: 4700, Started: ago(9 * 24 * time.Hour), Config: "/etc/upkeep/hello.toml"},
+		Self: supervisor.SelfStatus{Module: "example.org/upkeep", Version: "v0.3.0", GoVersion: gov, Pid: 4700, Started: ago(9 * 24 * time.Hour), Config: "/etc/upkeep/hello.toml",
+			Package: "cmd/upkeep", Path: "/usr/local/bin/upkeep", Binary: "/usr/local/bin/upkeep-v0.3.0-go1.26.8", Since: ago(3 * 24 * time.Hour),
+			Plan: &supervisor.Plan{Automatic: true,
+				Candidate: &supervisor.Candidate{Pair: pair("v0.3.1"), Kind: "patch", When: now.Add(7 * time.Hour), Why: "It is the newest patch release that the policy allows."},
+				Versions: []supervisor.VersionVerdict{
+					{Pair: pair("v0.3.1"), Kind: "patch", Discovered: ago(9 * time.Hour), Chosen: true, Reason: "Newest patch release; policy \"patch\"."},
+					{Pair: pair("v0.3.0"), Kind: "running", Discovered: ago(90 * time.Hour), Running: true, Installed: true, Reason: "This version runs."},
+				}},
+			Kept: []supervisor.Kept{
+				{Pair: pair("v0.3.0"), File: "upkeep-v0.3.0-go1.26.8", Size: 12345678, Running: true},
+				{Pair: pair("v0.2.9"), File: "upkeep-v0.2.9-go1.26.8", Size: 12345000},
+			}},
 		Knowledge: supervisor.Knowledge{
 			Source: "l.upkeep.test. from tls://192.0.2.53:853 and server://192.0.2.1:53", Proof: "DNSSEC, pinned key 34217 (ECDSA P-256) of l.upkeep.test.",
 			Asked: ago(4 * time.Minute), Fresh: ago(4 * time.Minute), NextAsk: now.Add(23 * time.Hour), LogSize: 71848828,
@@ -118,6 +132,7 @@ func sample(now time.Time) supervisor.Status {
 			{ID: "3", Kind: "update", Result: supervisor.ResultInstalled, From: pair("v1.4.0"), To: pair("v1.4.1"), Sum: "0Q2cQdVpYTB9gS4S2s0RrTWC8xpc", Builder: "build.example.org", LogIndex: 1812, LogSize: 1830, By: "policy", Started: ago(26*time.Hour + 40*time.Second), Ended: ago(26 * time.Hour), Downtime: 180 * time.Millisecond},
 			{ID: "2", Kind: "update", Result: supervisor.ResultRefused, Reason: "The binary has another sum than the build log says.", From: pair("v1.4.0"), To: pair("v1.4.1"), By: "policy", Started: ago(50*time.Hour + 20*time.Second), Ended: ago(50 * time.Hour)},
 			{ID: "1", Kind: "update", Result: supervisor.ResultRolledBack, Reason: "No answer to the health check within 30 seconds.", From: pair("v1.4.0"), To: pair("v1.4.1"), By: "admin", Started: ago(60*time.Hour + 70*time.Second), Ended: ago(60 * time.Hour), Downtime: 30 * time.Second},
+			{ID: "0", Kind: "self_update", Result: supervisor.ResultInstalled, From: pair("v0.2.9"), To: pair("v0.3.0"), Sum: "0uPpQbJ0nR7m1qJ3xk4oW8c2v5Tz", Builder: "build.example.org", LogIndex: 1700, LogSize: 1702, By: "policy", Started: ago(72*time.Hour + 50*time.Second), Ended: ago(72 * time.Hour)},
 		},
 	}
 }

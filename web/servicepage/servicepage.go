@@ -30,6 +30,9 @@ var templateFS embed.FS
 // logLines is how many of the service's last lines the pages show.
 const logLines = 200
 
+// Bounds on what an action can name.
+const maxVersion, maxGoVersion = 200, 40
+
 // pause is the least time between two events to one viewer.
 const pause = 300 * time.Millisecond
 
@@ -86,7 +89,11 @@ func newServer(cfg Config, ctl supervisor.Controller) *server {
 		panic(fmt.Sprintf("servicepage: templates: %v", err))
 	}
 	s := &server{cfg: cfg, ctl: ctl, log: cfg.Log, now: time.Now}
-	s.pages = web.NewTemplates(files, map[string]any{"path": s.path}, cfg.Log)
+	s.pages = web.NewTemplates(files, map[string]any{
+		"path": s.path, "schedule": s.scheduleLink,
+		"handover": func(mode string) string { return handoverText[mode] },
+		"result":   func(r string) string { return resultText[r] },
+	}, cfg.Log)
 	return s
 }
 
@@ -100,6 +107,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /log", s.serviceLog)
 	mux.HandleFunc("GET /events", s.events)
 	mux.HandleFunc("GET /changes", s.showChanges)
+	mux.HandleFunc("GET /schedule", s.schedule)
 	mux.HandleFunc("POST /action", s.action)
 	mux.HandleFunc("POST /notify", s.notify)
 	mux.Handle("GET /static/", web.Static())
@@ -165,7 +173,7 @@ func (s *server) overview(w http.ResponseWriter, r *http.Request) {
 	// Without the script the page is loaded again by itself, often while an
 	// update runs.
 	p.Refresh = 60
-	if st.Update != nil {
+	if st.Update != nil || st.Self.Update != nil {
 		p.Refresh = 2
 	}
 	s.pages.Render(w, http.StatusOK, "overview.html", p)
@@ -211,7 +219,10 @@ func (s *server) do(ctx context.Context, a supervisor.Action) (int, error) {
 	if !knownVerbs[a.Verb] {
 		return http.StatusBadRequest, fmt.Errorf("there is no action %.40q", a.Verb)
 	}
-	if len(a.Version) > 200 || len(a.GoVersion) > 40 || len(a.Reason) > 500 {
+	if a.Verb == supervisor.VerbSchedule && a.At.IsZero() {
+		return http.StatusBadRequest, errors.New("schedule needs a time")
+	}
+	if len(a.Version) > maxVersion || len(a.GoVersion) > maxGoVersion || len(a.Reason) > 500 {
 		return http.StatusBadRequest, errors.New("a version, a Go version or a reason is too long")
 	}
 	err := s.ctl.Do(ctx, a)

@@ -58,6 +58,12 @@ func TestOverview(t *testing.T) {
 		"https://github.com/example/hello/releases/tag/v1.4.2",
 		"https://build.example.org/github.com/example/hello@v1.4.2/cmd/hello/linux-amd64-go1.26.8/",
 		"Roll back to v1.4.0", "Skipped by admin",
+		// upkeep itself, the same way
+		`id="self-version">v0.3.0<`, `id="self-go">go1.26.8<`, "Upgrade upkeep now", "Roll upkeep back to v0.2.9",
+		"sum <code>0uPpQbJ0nR7m1qJ3xk4oW8c2v5Tz</code>, record 1700 of the build log", `id="self-menu-v0.3.1-go1.26.8"`,
+		// how a new version takes over
+		"connections wait, none is refused: its listening sockets stay open", "tcp 0.0.0.0:443",
+		`href="/schedule?go_version=go1.26.8&amp;version=v1.4.2"`,
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)
@@ -158,7 +164,7 @@ func TestEveryPageRendersEmptyAndFull(t *testing.T) {
 func TestHistoryFilter(t *testing.T) {
 	h := New(Config{}, newFake())
 	for path, want := range map[string]string{
-		"/history": "3 of 3", "/history?result=refused": "1 of 3", "/history?q=admin": "1 of 3", "/history?q=nobody": "None of the 3",
+		"/history": "4 of 4", "/history?result=refused": "1 of 4", "/history?q=admin": "1 of 4", "/history?q=nobody": "None of the 4",
 	} {
 		if body := get(t, h, path).Body.String(); !strings.Contains(body, want) {
 			t.Errorf("%s lacks %q", path, want)

@@ -12,6 +12,12 @@ const (
 	textPaused   = "Held back: updates are paused"
 	textFailing  = "Failing"
 
+	textUpdatingTo     = "Updating to"
+	textGoingBack      = "Going back to"
+	textSelfUpdatingTo = "Updating upkeep to"
+	textSelfGoingBack  = "Taking upkeep back to"
+	textSelfUpgrade    = "Upgrade upkeep now"
+
 	textNoSupervisor = "Failing: its supervisor does not answer"
 )
 
@@ -23,6 +29,14 @@ var resultText = map[string]string{
 	supervisor.ResultCancelled:  "cancelled",
 	supervisor.ResultPostponed:  "postponed",
 	resultDone:                  "done",
+}
+
+// What a restart for a new version means for those who use the service.
+var handoverText = map[string]string{
+	"retain":     "connections wait, none is refused: its listening sockets stay open",
+	"listen-fds": "connections wait, none is refused: its sockets are upkeep's",
+	"proxy":      "connections wait in upkeep's proxy, none is refused",
+	"restart":    "connections are refused until the new process listens",
 }
 
 // resultDone is the result of decisions, such as skip or pause.

@@ -22,13 +22,41 @@ type view struct {
 	Freshly  bool   // there was a validated answer
 	Security []supervisor.Event
 	Notes    []supervisor.Event // other events
-	Versions []versionView
-	Main     *actionView // the one big button
+	Steps    *stepsView         // of the update under way
+	List     listView           // of versions
+	Own      ownView            // upkeep itself
+	Main     *actionView        // the one big button
 	Previous *supervisor.Kept
 	Running  *supervisor.Result // how the running version was installed, if known
 	Links    buildLinks
 	Results  []resultView
 	Log      []string
+}
+
+// An ownView is the supervisor itself, in the same shape as the service.
+type ownView struct {
+	Steps    *stepsView
+	List     listView
+	Main     *actionView
+	Previous *supervisor.Kept
+	Running  *supervisor.Result
+	Notes    string
+}
+
+// A listView is a table of versions with what can be done about each.
+type listView struct {
+	Rows []versionView
+	Self bool   // they are upkeep's
+	Busy bool   // an update runs, so none can be begun
+	ID   string // goes before the ids of the page's elements
+}
+
+// A stepsView is an update under way.
+type stepsView struct {
+	*supervisor.UpdateProgress
+	Title string
+	Self  bool
+	ID    string
 }
 
 type versionView struct {
@@ -52,6 +80,7 @@ type resultView struct {
 	supervisor.Result
 	Text    string
 	Tone    string
+	Own     bool // it was an update of upkeep
 	Took    time.Duration
 	Changes string // address of the page with the changed dependencies
 }
@@ -75,7 +104,14 @@ func (s *server) view(st supervisor.Status, log []string) view {
 	}
 	v.Security = v.Security[:min(len(v.Security), maxShown)]
 	v.Notes = v.Notes[:min(len(v.Notes), maxShown)]
-	if c := st.Plan.Candidate; c != nil && st.Update == nil {
+	if st.Update != nil {
+		v.Steps = &stepsView{UpdateProgress: st.Update, Title: textUpdatingTo}
+		if st.Update.Kind == kindRollback {
+			v.Steps.Title = textGoingBack
+		}
+	}
+	busy := st.Update != nil || st.Self.Update != nil
+	if c := st.Plan.Candidate; c != nil && !busy {
 		v.Main = &actionView{
 			Action: supervisor.Action{Verb: supervisor.VerbUpdate, Version: c.Version, GoVersion: c.GoVersion},
 			Label:  "Upgrade now to " + c.Version,
@@ -84,31 +120,90 @@ func (s *server) view(st supervisor.Status, log []string) view {
 			v.Main.Label = "Rebuild now with " + c.GoVersion
 		}
 	}
-	for _, p := range st.Plan.Versions[:min(len(st.Plan.Versions), maxVersions)] {
-		vv := versionView{VersionVerdict: p, Badges: badges(p), Notes: s.releaseNotes(st.Service.Module, p.Version)}
-		vv.Build = s.buildLink(st.Service, p.Pair)
-		if c := st.Plan.Candidate; c != nil && p.Chosen {
-			vv.When = c.When
-		}
-		v.Versions = append(v.Versions, vv)
+	v.List = s.list(st.Plan, st.Service.Module)
+	v.List.Busy = busy
+	for i := range v.List.Rows {
+		v.List.Rows[i].Build = s.buildLink(st.Service, v.List.Rows[i].Pair)
 	}
-	for i := range st.Kept {
-		if k := &st.Kept[i]; !k.Running && v.Previous == nil {
-			v.Previous = k
-		}
-	}
+	v.Previous = previous(st.Kept)
+	v.Own = s.own(st, busy)
 	running := supervisor.Pair{Version: st.Service.Version, GoVersion: st.Service.GoVersion}
-	if i := slices.IndexFunc(st.History, func(r supervisor.Result) bool {
-		return r.Result == supervisor.ResultInstalled && r.To == running
-	}); i >= 0 {
-		v.Running = &st.History[i]
-	}
+	v.Running = installedBy(st.History, running, false)
 	v.Links = buildLinks{Build: s.buildLink(st.Service, running), Notes: s.releaseNotes(st.Service.Module, running.Version)}
 	for _, r := range st.History[:min(len(st.History), maxShown)] {
 		v.Results = append(v.Results, s.viewResult(st, r))
 	}
 	return v
 }
+
+// list is the table of versions of a plan.
+func (s *server) list(p supervisor.Plan, module string) listView {
+	var l listView
+	for _, p0 := range p.Versions[:min(len(p.Versions), maxVersions)] {
+		vv := versionView{VersionVerdict: p0, Badges: badges(p0), Notes: s.releaseNotes(module, p0.Version)}
+		if c := p.Candidate; c != nil && p0.Chosen {
+			vv.When = c.When
+		}
+		l.Rows = append(l.Rows, vv)
+	}
+	return l
+}
+
+// own is what the page shows of upkeep itself.
+func (s *server) own(st supervisor.Status, busy bool) ownView {
+	self := st.Self
+	o := ownView{Notes: moduleNotes(self.Module, self.Version), Running: installedBy(st.History, supervisor.Pair{Version: self.Version, GoVersion: self.GoVersion}, true)}
+	if self.Update != nil {
+		o.Steps = &stepsView{UpdateProgress: self.Update, Title: textSelfUpdatingTo, Self: true, ID: "self-"}
+		if self.Update.Kind == kindSelfRollback {
+			o.Steps.Title = textSelfGoingBack
+		}
+	}
+	if self.Plan != nil {
+		o.List = s.list(*self.Plan, self.Module)
+		if c := self.Plan.Candidate; c != nil && !busy {
+			o.Main = &actionView{Label: textSelfUpgrade,
+				Action: supervisor.Action{Verb: supervisor.VerbUpdate, Version: c.Version, GoVersion: c.GoVersion, Self: true}}
+		}
+	}
+	for i := range o.List.Rows {
+		o.List.Rows[i].Notes = moduleNotes(self.Module, o.List.Rows[i].Version)
+	}
+	o.List.Self, o.List.Busy, o.List.ID = true, busy, "self-"
+	if !busy {
+		o.Previous = previous(self.Kept)
+	}
+	return o
+}
+
+// previous is the kept binary that a roll-back leads to, nil without one.
+func previous(kept []supervisor.Kept) *supervisor.Kept {
+	if i := slices.IndexFunc(kept, func(k supervisor.Kept) bool { return !k.Running }); i >= 0 {
+		return &kept[i]
+	}
+	return nil
+}
+
+// installedBy is how the version that runs came to be installed, nil when that
+// is no longer known.
+func installedBy(history []supervisor.Result, p supervisor.Pair, self bool) *supervisor.Result {
+	if i := slices.IndexFunc(history, func(r supervisor.Result) bool {
+		return r.Result == supervisor.ResultInstalled && r.To == p && isOwn(r.Kind) == self
+	}); i >= 0 && history[i].Sum != "" {
+		return &history[i]
+	}
+	return nil
+}
+
+// The kinds of updates that the pages tell apart.
+const (
+	kindRollback     = "rollback"
+	kindSelfUpdate   = "self_update"
+	kindSelfRollback = "self_rollback"
+)
+
+// isOwn says whether an entry of the history is about upkeep itself.
+func isOwn(kind string) bool { return kind == kindSelfUpdate || kind == kindSelfRollback }
 
 // sentence is the status in one sentence, the engine's, with the tone of its code.
 func sentence(st supervisor.Status) (text, tone, sign string) {
@@ -186,7 +281,7 @@ func badges(v supervisor.VersionVerdict) []badge {
 }
 
 func (s *server) viewResult(st supervisor.Status, r supervisor.Result) resultView {
-	v := resultView{Result: r, Text: resultText[r.Result], Tone: resultTone[r.Result], Changes: s.changesLink(st, r)}
+	v := resultView{Result: r, Text: resultText[r.Result], Tone: resultTone[r.Result], Own: isOwn(r.Kind), Changes: s.changesLink(st, r)}
 	if v.Text == "" {
 		v.Text = r.Result
 	}
@@ -213,6 +308,11 @@ func (s *server) releaseNotes(module, version string) string {
 	if s.cfg.ReleaseNotes != "" {
 		return strings.ReplaceAll(s.cfg.ReleaseNotes, "{version}", url.PathEscape(version))
 	}
+	return moduleNotes(module, version)
+}
+
+// moduleNotes is that address for modules on hosts that have one for each tag.
+func moduleNotes(module, version string) string {
 	parts := strings.Split(module, "/")
 	if len(parts) < 3 || version == "" {
 		return ""

@@ -118,6 +118,16 @@
   setInterval(() => tick(document), 1000);
   if (document.body.dataset.live) listen(document.body.dataset.live);
 
+  // A time that people pick is in their zone; the instant goes to the server.
+  for (const el of document.querySelectorAll("input[data-at]")) {
+    const local = el.form.elements[el.dataset.at], zone = el.form.querySelector("[data-zone]");
+    if (zone) zone.textContent = "in your zone, " + Intl.DateTimeFormat().resolvedOptions().timeZone;
+    el.form.addEventListener("submit", () => {
+      const picked = new Date(local.value);
+      if (!isNaN(picked)) el.value = picked.toISOString();
+    });
+  }
+
   // One click is one request.
   document.addEventListener("submit", (e) => {
     const button = e.submitter;
