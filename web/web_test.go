@@ -211,11 +211,12 @@ func TestRender(t *testing.T) {
 // A stream outlives the server's read timeout, carries one event for many
 // changes, and ends with its source.
 func TestServeChanges(t *testing.T) {
+	t.Parallel() // it waits
 	changed := make(chan struct{}, 1)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ServeChanges(w, r, changed, time.Millisecond)
 	}))
-	srv.Config.ReadTimeout = 50 * time.Millisecond
+	srv.Config.ReadTimeout = 2 * time.Second
 	srv.Start()
 	defer srv.Close()
 	resp, err := http.Get(srv.URL)
@@ -233,8 +234,8 @@ func TestServeChanges(t *testing.T) {
 		}
 		t.Fatalf("the stream ended: %v", lines.Err())
 	}
-	next()                             // at once
-	time.Sleep(100 * time.Millisecond) // longer than the read timeout, which is what this is about
+	next()                              // at once
+	time.Sleep(2200 * time.Millisecond) // longer than the read timeout, which is what this is about
 	changed <- struct{}{}
 	next()
 	close(changed)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -48,7 +49,8 @@ func newFake(t *testing.T, cfg Config) (*fake, http.Handler) {
 		specBad: {"# example.org/hello", "<i>undefined</i>"}, specNow: {"go: downloading"},
 	}}
 	for text, r := range map[string]builder.Result{
-		specDone: {State: builder.StateSuccess, Size: 6123456, Sum: sumDone, LogID: 17, Started: time.Now(), Took: 8 * time.Second, Steps: []builder.Step{{Name: "compile", Took: 7 * time.Second}}},
+		specDone: {State: builder.StateSuccess, Size: 6123456, Sum: sumDone, LogID: 17, Started: time.Now(), Took: 8 * time.Second, Steps: []builder.Step{{Name: "compile", Took: 7 * time.Second}},
+			Agreed: []builder.Agreement{{Name: "second.example.org", Key: "second.example.org+0badcafe+AbCd", Sum: sumDone, LogID: 99}, {Name: "third.example.org", Key: "third.example.org+0badcaff+AbCd", Sum: sumDone, LogID: -1}}},
 		specBad:  {State: builder.StateFailed, Error: "<b>cannot build without cgo</b>. More."},
 		specWait: {State: builder.StateQueued, Position: 3},
 		specNow:  {State: builder.StateBuilding, Started: time.Now()},
@@ -157,7 +159,8 @@ func TestPages(t *testing.T) {
 		{"/", 200, []string{"Go versions", key, "&lt;b&gt;cannot build without cgo", "position 3", `href="/` + specDone + sumDone + `/"`,
 			"A binary on disk has changed.", "network namespace", "go1.25.14", "failed for now"}},
 		{"/" + specDone, 200, []string{"Built", sumDone, "record 17", `href="/` + specDone + sumDone + `/hello-v1.0.0-go1.26.8"`, "hello-v1.0.0-go1.26.8.gz",
-			"upkeep get -builder https://build.example.org -key '" + key, "GOTOOLCHAIN=go1.26.8", "compile 7.0 s"}},
+			"upkeep get -builder https://build.example.org -key '" + key, "GOTOOLCHAIN=go1.26.8", "compile 7.0 s",
+			"second.example.org, record 99 of its log", "third.example.org <span class=\"soft\">(signed; its record was not seen yet)"}},
 		{"/" + specBad, 200, []string{"Failed: &lt;b&gt;cannot build without cgo&lt;/b&gt;.</h1>", "&lt;/b&gt;. More.", "Try again", "&lt;i&gt;undefined"}},
 		{"/" + specNew, 200, []string{"Not built yet", "Build it"}},
 		{"/" + specWait, 200, []string{"position 3 in the queue", `content="2"`, `data-live="/-/events?spec=example.org%2Fhello%40v1.0.3`}},
@@ -189,6 +192,42 @@ func TestPages(t *testing.T) {
 	}
 	if s := f.starts(); len(s) != 0 {
 		t.Errorf("fetching pages started %v", s)
+	}
+}
+
+// A crawler that follows every link of every page starts no build, and the
+// links that cost something ask not to be followed.
+func TestCrawlerStartsNothing(t *testing.T) {
+	f, h := newFake(t, Config{Metrics: true})
+	link := regexp.MustCompile(`<a [^>]*href="([^"]+)"[^>]*>`)
+	queue, seen := []string{"/", "/module", "/" + specNew, "/-/find?module=example.org/hello&dir=.&target=linux-amd64&go=go1.26.8&version=v1.0.2"}, map[string]bool{}
+	for len(queue) > 0 {
+		path := queue[0]
+		queue = queue[1:]
+		if seen[path] {
+			continue
+		}
+		seen[path] = true
+		w := get(h, path)
+		if to := w.Header().Get("Location"); to != "" {
+			queue = append(queue, to)
+		}
+		for _, m := range link.FindAllStringSubmatch(w.Body.String(), -1) {
+			to := html.UnescapeString(m[1])
+			if !strings.HasPrefix(to, "/") {
+				continue // the skip link
+			}
+			if base := to[strings.LastIndex(to, "/")+1:]; base != "" && to != "/metrics" && !strings.Contains(m[0], `rel="nofollow"`) {
+				t.Errorf("%s links to the file %s without nofollow", path, to)
+			}
+			queue = append(queue, to)
+		}
+	}
+	if len(seen) < 12 {
+		t.Errorf("only %d addresses: %v", len(seen), seen)
+	}
+	if s := f.starts(); len(s) != 0 {
+		t.Errorf("a crawler started %v", s)
 	}
 }
 
@@ -264,14 +303,14 @@ func TestBuildAgain(t *testing.T) {
 	close(f.release)
 	for n := range 2 {
 		post(h, specBad, "same-origin")
-		for i := 0; ; i++ {
+		for end := time.Now().Add(2 * time.Minute); ; {
 			f.pages.mu.Lock()
 			waiting := len(f.pages.started)
 			f.pages.mu.Unlock()
 			if waiting == 0 {
 				break
 			}
-			if i > 5000 {
+			if time.Now().After(end) {
 				t.Fatal("the pages wait for ever")
 			}
 			time.Sleep(time.Millisecond) // nothing tells when the background wait is over

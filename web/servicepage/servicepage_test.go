@@ -335,7 +335,7 @@ func TestEvents(t *testing.T) {
 	f := newFake()
 	srv := httptest.NewServer(New(Config{}, f))
 	defer srv.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for path, wants := range map[string][2]string{
 		"/events":        {"event: change", "event: change"},

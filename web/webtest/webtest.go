@@ -31,9 +31,9 @@ var axe string
 // would arrange it.
 const EvilHost = "evil.example"
 
-// patience is how long a page may take to become as expected. It is generous
+// patience is how long a page may take to become as expected. It is very generous
 // since test machines are busy; nothing waits longer than it has to.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 var shared struct {
 	once sync.Once
