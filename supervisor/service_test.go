@@ -57,13 +57,16 @@ func outliveNot(pid int) {
 
 // versionOfFile reads "hello-v1.0.1-go1.26.8".
 func versionOfFile(file string) (Pair, bool) {
-	name := strings.TrimPrefix(filepath.Base(file), "hello-")
+	_, name, _ := strings.Cut(filepath.Base(file), "-")
 	i := strings.LastIndex(name, "-go1")
 	if i < 0 {
 		return Pair{}, false
 	}
 	return Pair{name[:i], name[i+1:]}, true
 }
+
+// testBehaviours are further ones, done before listening.
+var testBehaviours = map[string]func(version string){}
 
 func testService() {
 	exe, err := os.Executable()
@@ -107,6 +110,9 @@ func testService() {
 	case "silent":
 		os.Stdout.Close()
 		os.Stderr.Close()
+	}
+	if f := testBehaviours[kind]; f != nil {
+		f(version.Version)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
