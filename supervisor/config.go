@@ -57,6 +57,7 @@ type ProcessConfig struct {
 	User       string          `toml:"user" comment:"User to run the service as, by name or number. Empty: upkeep's own."`
 	Groups     []string        `toml:"groups" comment:"Its groups, the first one being the primary; empty: the user's."`
 	AmbientCap []string        `toml:"ambient_capabilities" comment:"Linux capabilities that it keeps as that user, for example [\"net_bind_service\"]."`
+	Limits     []string        `toml:"limits" comment:"Resource limits (Linux), for example [\"nofile=65536\", \"core=0:infinity\"]: soft and hard."`
 	Dir        string          `toml:"dir" comment:"Working directory. Empty: upkeep's own."`
 	Env        []string        `toml:"env" comment:"Environment variables to set, NAME=value."`
 	ClearEnv   bool            `toml:"clear_env" comment:"Don't pass on upkeep's own environment, except PATH, HOME, LANG, LC_* and TZ."`
@@ -68,7 +69,7 @@ type ProcessConfig struct {
 	Notify     string          `toml:"notify" comment:"What the service says by sd_notify (Linux). \"auto\": it is listened to, and a new version has\nto say READY=1 when the one before did; \"ready\": it has to, within health.start_time;\n\"off\": it gets no notify socket."`
 	Watchdog   config.Duration `toml:"watchdog" comment:"The service has to send WATCHDOG=1 this often, or it is ended and what process.restart says\nhappens. 0: only when it asks for it itself (WATCHDOG_USEC)."`
 	Handover   string          `toml:"handover" comment:"How a new version takes the connections over. \"retain\": upkeep keeps the service's\nlistening sockets open while it restarts (Linux), and the service knows nothing of it;\n\"listen-fds\": it gets the sockets below, as from systemd; \"restart\": nobody answers\nuntil the new process does. \"auto\": the best of these that works here; status says which."`
-	Sockets    []SocketConfig  `toml:"socket" comment:"Sockets that upkeep opens and passes to the service (LISTEN_FDS), which has to be made\nfor that."`
+	Sockets    []SocketConfig  `toml:"socket" comment:"Sockets that upkeep opens and passes to the service (LISTEN_FDS), which has to be made\nfor that: tables [[process.socket]] with name, network (\"tcp\", \"udp\", \"unix\", \"unixgram\"),\naddress and, for files, mode, user and group."`
 }
 
 // HealthConfig is the table [health].
@@ -215,6 +216,11 @@ func (c *Config) CheckStart() error {
 	oneOf("process.handover", c.Process.Handover, HandoverAuto, HandoverRetain, HandoverListenFDs, HandoverRestart)
 	if err := c.checkSockets(); err != nil {
 		errs = append(errs, err)
+	}
+	for _, l := range c.Process.Limits {
+		if _, err := process.ParseRlimit(l); err != nil {
+			bad("process.limits", "has %v", err)
+		}
 	}
 	for _, e := range c.Process.Env {
 		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {

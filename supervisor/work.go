@@ -326,6 +326,11 @@ func (e *Engine) processSpec(file string) process.Spec {
 	} else if journal := os.Getenv(journalStream); journal != "" {
 		s.Env = append(s.Env, journalStream+"="+journal) // it writes to the journal itself
 	}
+	for _, l := range e.conf().Process.Limits {
+		if r, err := process.ParseRlimit(l); err == nil { // else said by CheckStart
+			s.Rlimits = append(s.Rlimits, r)
+		}
+	}
 	e.listening.apply(&s)
 	return s
 }
