@@ -5,12 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/asn1"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +29,7 @@ type Key struct {
 	Timing
 
 	signer crypto.Signer // nil for a foreign key
+	fast   *p256Key      // does what signer does, nil for other algorithms
 }
 
 // Timing says when a key is used, as BIND's tools write it. The zero time
@@ -260,6 +260,11 @@ func readKey(base, zone string) (*Key, error) {
 	if !ok {
 		return nil, fmt.Errorf("the key file %s.private holds a key that can't sign", base)
 	}
+	if priv, ok := k.signer.(*ecdsa.PrivateKey); ok {
+		if k.fast, err = newP256Key(priv); err != nil {
+			return nil, fmt.Errorf("the key file %s.private: %w", base, err)
+		}
+	}
 	if err := k.check(); err != nil {
 		return nil, fmt.Errorf("the key files %s.key and .private: %w", base, err)
 	}
@@ -321,26 +326,13 @@ func (k *Key) check() error {
 	return nil
 }
 
-// sign returns the signature of a message in the form of DNSSEC.
-func (k *Key) sign(message []byte, hash func([]byte) []byte) ([]byte, error) {
-	switch signer := k.signer.(type) {
-	case *ecdsa.PrivateKey:
-		// Without a source of randomness the nonce is derived from key and
-		// message (RFC 6979): as safe, and a third faster.
-		der, err := signer.Sign(nil, hash(message), crypto.SHA256)
-		if err != nil {
-			return nil, err
-		}
-		var sig struct{ R, S *big.Int }
-		if _, err := asn1.Unmarshal(der, &sig); err != nil {
-			return nil, err
-		}
-		out := make([]byte, 64)
-		sig.R.FillBytes(out[:32])
-		sig.S.FillBytes(out[32:])
-		return out, nil
-	case ed25519.PrivateKey:
-		return ed25519.Sign(signer, message), nil
+// appendSignature appends the signature of a message in the form of DNSSEC.
+func (k *Key) appendSignature(dst, message []byte) ([]byte, error) {
+	if k.fast != nil {
+		return k.fast.sign(dst, sha256.Sum256(message))
+	}
+	if signer, ok := k.signer.(ed25519.PrivateKey); ok {
+		return append(dst, ed25519.Sign(signer, message)...), nil
 	}
 	return nil, fmt.Errorf("key %d can't sign", k.Tag)
 }

@@ -30,11 +30,7 @@ func signSet(set *rrset, k *Key, zone []byte, inception, expiration time.Time) (
 	message := make([]byte, 0, size)
 	message = append(message, rdata...)
 	message = set.appendCanonical(message)
-	sig, err := k.sign(message, func(m []byte) []byte { h := sha256.Sum256(m); return h[:] })
-	if err != nil {
-		return nil, err
-	}
-	return append(rdata, sig...), nil
+	return k.appendSignature(rdata, message)
 }
 
 // appendCanonical appends the set in canonical form.
