@@ -217,7 +217,8 @@ func TestEncrypted(t *testing.T) {
 
 // A cold client needs one round trip behind the connection's own, and a warm
 // one one: everything that can be needed is asked at once. The server answers
-// only when nothing more arrives.
+// nothing before it has all questions, so whoever waited for an answer before
+// asking on would wait in vain.
 func TestRoundTrips(t *testing.T) {
 	tr := zonetest.New(t, zonetest.Fast)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -225,76 +226,87 @@ func TestRoundTrips(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ln.Close() })
-	var mu sync.Mutex
-	rounds, conns := 0, 0
+	// Root, test., upkeep.test. and the zone: a DNSKEY each, a DS record below
+	// the root; module, toolchain and status.
+	rounds := []struct {
+		what      string
+		questions int
+	}{{"cold", 4 + 3 + 3}, {"warm", 3}}
+	conns := make(chan struct{}, 10)
+	serve := func(conn net.Conn) {
+		defer conn.Close()
+		for _, round := range rounds {
+			var answers [][]byte
+			for range round.questions {
+				wire, err := readFrame(conn)
+				q, m := new(dns.Msg), new(dns.Msg)
+				if err != nil || q.Unpack(wire) != nil {
+					return
+				}
+				m.SetReply(q)
+				tr.Mu.Lock()
+				tr.Resolve(m)
+				tr.Mu.Unlock()
+				out, err := m.Pack()
+				if err != nil {
+					return
+				}
+				answers = append(answers, out)
+			}
+			for _, a := range answers {
+				writeFrame(conn, a)
+			}
+		}
+		io.Copy(io.Discard, conn)
+	}
 	go func() {
 		for {
 			conn, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			mu.Lock()
-			conns++
-			mu.Unlock()
-			frames := make(chan []byte)
-			go func() {
-				defer close(frames)
-				for {
-					f, err := readFrame(conn)
-					if err != nil {
-						return
-					}
-					frames <- f
-				}
-			}()
-			go func() {
-				defer conn.Close()
-				for first := range frames {
-					batch := [][]byte{first}
-				collect:
-					for {
-						select {
-						case f, ok := <-frames:
-							if !ok {
-								return
-							}
-							batch = append(batch, f)
-						case <-time.After(100 * time.Millisecond):
-							break collect
-						}
-					}
-					mu.Lock()
-					rounds++
-					mu.Unlock()
-					for _, wire := range batch {
-						q, m := new(dns.Msg), new(dns.Msg)
-						if q.Unpack(wire) != nil {
-							return
-						}
-						m.SetReply(q)
-						tr.Mu.Lock()
-						tr.Resolve(m)
-						tr.Mu.Unlock()
-						out, err := m.Pack()
-						if err != nil {
-							return
-						}
-						writeFrame(conn, out)
-					}
-				}
-			}()
+			conns <- struct{}{}
+			go serve(conn)
 		}
 	}()
 	d := discoverer(t, tr, func(c *Config, _ *Options) { c.Sources = []string{"tcp://" + ln.Addr().String()} })
-	for i, what := range []string{"cold", "warm"} {
-		if _, err := d.Ask(t.Context(), hello); err != nil {
-			t.Fatal(err)
+	for _, round := range rounds {
+		a, err := d.Ask(t.Context(), hello)
+		if err != nil || a.Sources[0].Exchanges != round.questions {
+			t.Fatalf("%s: %d questions, want %d at once; %v", round.what, a.Sources[0].Exchanges, round.questions, err)
 		}
+	}
+	if len(conns) != 1 {
+		t.Errorf("%d connections", len(conns))
+	}
+}
+
+// What is asked tells nothing about who asks, and is hard to answer for
+// somebody who does not see it: a new port, number and spelling each time.
+func TestQuestions(t *testing.T) {
+	tr := zonetest.New(t, zonetest.Fast)
+	path := tr.NewPath(t)
+	var mu sync.Mutex
+	ports, ids, n := map[string]bool{}, map[uint16]bool{}, 0
+	path.SetRaw(func(w dns.ResponseWriter, q, m *dns.Msg, tcp bool) bool {
 		mu.Lock()
-		if rounds != i+1 || conns != 1 {
-			t.Errorf("%s: %d round trips in all over %d connections, want %d over 1", what, rounds, conns, i+1)
+		defer mu.Unlock()
+		n++
+		ports[w.RemoteAddr().String()], ids[q.Id] = true, true
+		opt := q.IsEdns0()
+		if opt == nil || !opt.Do() || opt.UDPSize() != udpSize || len(opt.Option) != 0 || !q.CheckingDisabled || !q.RecursionDesired {
+			t.Errorf("question %v", q) // no client subnet, and what fails elsewhere is wanted too
 		}
-		mu.Unlock()
+		return false
+	})
+	d := discoverer(t, tr, func(c *Config, _ *Options) { c.Sources = []string{"udp://" + path.Addr} })
+	if _, err := d.Ask(t.Context(), hello); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if n < 10 || len(ports) < n/2 || len(ids) < n/2 {
+		t.Errorf("%d questions from %d ports with %d numbers", n, len(ports), len(ids))
 	}
 }
 
