@@ -28,6 +28,7 @@ import (
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/handoff"
 	"example.org/upkeep/supervisor/install"
+	"example.org/upkeep/supervisor/notify"
 	"example.org/upkeep/supervisor/process"
 	"example.org/upkeep/supervisor/state"
 )
@@ -109,6 +110,11 @@ func testSupervisor(dir string) int {
 		deps.Successor = OSSuccessor{runner}
 		deps.Self = testSelf(dir)
 	}
+	if up := notify.Up(log); up != nil && len(o.Self) == 0 {
+		deps.Received = notify.Inherited()
+		deps.StoreFile = func(name string, f *os.File) { up.StoreFile(notify.Named{Name: name, File: f}) }
+		deps.ForgetFile = up.RemoveFile
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
 	doors := NewDoors(ctx, inherited, log)
@@ -144,6 +150,7 @@ func testSupervisor(dir string) int {
 			log.Error(err.Error())
 		}
 		inherited.Close()
+		e.TookOver()
 	}()
 	if onTrial {
 		if err := e.RunTrial(ctx); err != nil {
@@ -165,9 +172,12 @@ func testSupervisor(dir string) int {
 type outside struct {
 	*bench
 	order order
+	env   []string
 	cmd   *exec.Cmd
-	out   bytes.Buffer
-	done  chan struct{}
+	// command makes cmd; nil = as usual
+	command func() *exec.Cmd
+	out     bytes.Buffer
+	done    chan struct{}
 }
 
 func newOutside(t *testing.T, behaviour string) *outside {
@@ -193,7 +203,10 @@ func (o *outside) run() {
 	if len(o.order.Self) > 0 {
 		o.cmd = exec.Command(filepath.Join(o.dir, "upkeep"))
 	}
-	o.cmd.Env = append(os.Environ(), envSupervisor+"="+o.dir, fmt.Sprint(envTest, "=", os.Getpid()))
+	if o.command != nil {
+		o.cmd = o.command()
+	}
+	o.cmd.Env = append(append(os.Environ(), envSupervisor+"="+o.dir, fmt.Sprint(envTest, "=", os.Getpid())), o.env...)
 	o.cmd.Stderr = &o.out
 	// A service that outlives its supervisor holds our pipe open.
 	o.cmd.WaitDelay = 10 * time.Millisecond
