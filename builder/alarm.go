@@ -38,14 +38,16 @@ func (s *Service) alarm(kind, text string) {
 	s.alarms = s.alarms[:min(len(s.alarms), maxAlarms)]
 }
 
-// room refuses a build when the disk is nearly full.
+// room refuses a build when a disk is nearly full; the folders may be on several.
 func (s *Service) room() error {
-	free, err := diskFree(s.workDir)
-	if err != nil {
-		return fmt.Errorf("asking for free disk space: %w", err)
-	}
-	if free < int64(s.cfg.DiskFree)<<20 {
-		return temporary("The build server has too little free disk space.", nil)
+	for _, dir := range []string{s.workDir, s.modCache, s.blobs.dir, s.dir} {
+		free, err := diskFree(dir)
+		if err != nil {
+			return fmt.Errorf("asking for free disk space: %w", err)
+		}
+		if free < int64(s.cfg.DiskFree)<<20 {
+			return temporary("The build server has too little free disk space.", nil)
+		}
 	}
 	return nil
 }

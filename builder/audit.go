@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,8 +65,34 @@ func chosen(salt []byte, id int64, sample float64) bool {
 
 // audited is the content of Audit.File.
 type audited struct {
-	Edge tlog.Edge
-	Salt []byte
+	Edge    tlog.Edge
+	Salt    []byte
+	Unknown []unknownRecord `json:",omitempty"`
+}
+
+// An unknownRecord could not be built, and is tried again: the reason may have
+// been the network's or ours.
+type unknownRecord struct {
+	ID    int64
+	Text  []byte
+	Tries int
+	Next  time.Time
+}
+
+const (
+	maxUnknown      = 10_000
+	unknownPause    = time.Hour // doubled after each try
+	maxUnknownPause = 7 * 24 * time.Hour
+)
+
+// due reports whether it is time for another try.
+func (u unknownRecord) due(now time.Time) bool { return !now.Before(u.Next) }
+
+// failed returns the record with the time of its next try.
+func (u unknownRecord) failed(now time.Time) unknownRecord {
+	u.Next = now.Add(min(unknownPause<<min(u.Tries, 20), maxUnknownPause))
+	u.Tries++
+	return u
 }
 
 // Run audits until ctx ends, or with Once until the log's tree head.
@@ -106,7 +134,51 @@ func (a *Audit) Run(ctx context.Context, salt func() ([]byte, error)) error {
 	}
 }
 
+// save writes down how far the audit is.
+func (a *Audit) save(st *audited) error {
+	data, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(a.File, data, 0o644)
+}
+
+// again builds what could not be built before. With Once it does not wait for
+// the time to come: nobody may start it again then.
+func (a *Audit) again(ctx context.Context, st *audited) error {
+	for i := 0; i < len(st.Unknown); {
+		u := st.Unknown[i]
+		now := time.Now()
+		if !a.Once && !u.due(now) {
+			i++
+			continue
+		}
+		if rec, err := spec.ParseRecord(u.Text); err == nil {
+			if err := a.Service.Forget(rec.Spec); err != nil {
+				return err
+			}
+		}
+		known, err := a.record(ctx, u.ID, u.Text)
+		if err != nil {
+			return err
+		}
+		if known {
+			st.Unknown = slices.Delete(st.Unknown, i, i+1)
+		} else {
+			st.Unknown[i] = u.failed(now)
+			i++
+		}
+		if err := a.save(st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (a *Audit) round(ctx context.Context, st *audited, skip bool) error {
+	if err := a.again(ctx, st); err != nil {
+		return err
+	}
 	head, err := a.Log.Update(ctx)
 	if err != nil {
 		return err
@@ -118,30 +190,35 @@ func (a *Audit) round(ctx context.Context, st *audited, skip bool) error {
 			if skip || !chosen(st.Salt, id, a.Sample) {
 				continue
 			}
-			if err := a.record(ctx, id, text); err != nil {
+			known, err := a.record(ctx, id, text)
+			if err != nil {
 				return err
+			}
+			u := unknownRecord{ID: id, Text: bytes.Clone(text)}
+			if !known && !slices.ContainsFunc(st.Unknown, func(o unknownRecord) bool { return o.ID == id }) {
+				if len(st.Unknown) == maxUnknown {
+					st.Unknown = st.Unknown[1:]
+				}
+				st.Unknown = append(st.Unknown, u.failed(time.Now()))
 			}
 		}
 		st.Edge = edge.Clone()
-		data, err := json.Marshal(st)
-		if err != nil {
-			return err
-		}
-		return durable.WriteFile(a.File, data, 0o644)
+		return a.save(st)
 	})
 }
 
-// record builds one record again. Its error ends the round, not the audit.
-func (a *Audit) record(ctx context.Context, id int64, text []byte) error {
+// record builds one record again and reports whether that gave an answer. Its
+// error ends the round, not the audit.
+func (a *Audit) record(ctx context.Context, id int64, text []byte) (known bool, err error) {
 	rec, err := spec.ParseRecord(text)
 	if err != nil {
 		a.Report(Finding{ID: id, Error: "The log holds what is no record: " + printable(err.Error())})
-		return nil
+		return true, nil
 	}
 	f := Finding{ID: id, Record: rec}
 	res, err := a.Service.Watch(ctx, rec.Spec, "audit", nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch {
 	case res.State != StateSuccess:
@@ -156,7 +233,7 @@ func (a *Audit) record(ctx context.Context, id int64, text []byte) error {
 		a.Service.alarm("verifier_differs", fmt.Sprintf("The log %s records %s with the sum %s; here it has the sum %s.", a.Log.Name(), rec.Spec, rec.Sum, res.Sum))
 	}
 	a.Report(f)
-	return nil
+	return f.Ours != "", nil
 }
 
 // diff gets the other builder's binary and compares it with ours.

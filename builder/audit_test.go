@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	kgzip "github.com/klauspost/compress/gzip"
 
@@ -100,9 +101,19 @@ func TestAudit(t *testing.T) {
 	if st := auditor.Status(t.Context()); len(st.Alarms) != 2 {
 		t.Errorf("alarms: %v", st.Alarms)
 	}
+	// What could not be built is tried again, and only that.
+	got = nil
+	if err := a.Run(t.Context(), salt); err != nil || len(got) != 1 || !strings.HasPrefix(got[0], "2 false false") {
+		t.Errorf("audited again: %v, %v", got, err)
+	}
+	e.publish("example.org/gone", "v1.0.0", "-- main.go --\npackage main\n\nfunc main() {}\n")
+	got = nil
+	if err := a.Run(t.Context(), salt); err != nil || len(got) != 1 || !strings.HasPrefix(got[0], "2 false true") {
+		t.Errorf("when it can be built: %v, %v", got, err)
+	}
 	got = nil
 	if err := a.Run(t.Context(), salt); err != nil || len(got) != 0 {
-		t.Errorf("audited again: %v, %v", got, err)
+		t.Errorf("when all is known: %v, %v", got, err)
 	}
 	more := good
 	more.Stripped = true
@@ -115,6 +126,26 @@ func TestAudit(t *testing.T) {
 	a.File, a.FromNow = filepath.Join(t.TempDir(), "audited"), true
 	if err := a.Run(t.Context(), salt); err != nil || len(got) != 0 {
 		t.Errorf("from now: %v, %v", got, err)
+	}
+}
+
+// The pauses between tries of an unknown record grow to a week.
+func TestUnknownPauses(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	var u unknownRecord
+	if !u.due(now) {
+		t.Error("a new one is not due")
+	}
+	var pauses []time.Duration
+	for range 12 {
+		u = u.failed(now)
+		pauses = append(pauses, u.Next.Sub(now))
+		if u.due(u.Next.Add(-1)) || !u.due(u.Next) {
+			t.Errorf("due: %+v", u)
+		}
+	}
+	if pauses[0] != time.Hour || pauses[1] != 2*time.Hour || pauses[7] != 128*time.Hour || pauses[8] != 7*24*time.Hour || pauses[11] != pauses[8] || u.Tries != 12 {
+		t.Errorf("%v, %d tries", pauses, u.Tries)
 	}
 }
 

@@ -111,7 +111,8 @@ func (b *build) run(ctx context.Context) (built, error) {
 // share gives other builds what this one compiled.
 func (b *build) share() {
 	if size, count := b.deps.sizeAndCount(); size > int64(b.s.cfg.Share)<<20 || count > maxSharedFiles {
-		return // until the next start empties it
+		b.s.askTrim()
+		return
 	}
 	files, err := shareable(filepath.Join(b.dir, "cache"))
 	if err == nil && len(files) > 0 {

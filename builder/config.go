@@ -19,7 +19,8 @@ type Config struct {
 	Memory         int             `toml:"memory" comment:"Most memory of one build, in MiB. 0: four fifths of the machine's. Builds that run at the same time share\nthat; one that needs more than its share is tried again alone."`
 	Processes      int             `toml:"processes" comment:"Processes and threads of one build."`
 	MaxWork        int             `toml:"max_work" comment:"Disk space of one build while it runs, in MiB."`
-	Share          int             `toml:"share" comment:"Space for compiled dependencies that builds share, for each Go version and target, in MiB; above it, they\nare thrown away at the next start. Needs Landlock, which confines each compiler process. 0: nothing is shared."`
+	Share          int             `toml:"share" comment:"Space for compiled dependencies that builds share, for each Go version and target, in MiB; above it, the\noldest half is removed as soon as no build runs. Needs Landlock, which confines each compiler process. 0: nothing is shared."`
+	ModQuota       int             `toml:"mod_quota" comment:"Space for downloaded modules, in MiB. Above it, those not used for longest are removed as soon as no build\nruns. 0: no limit."`
 	MaxBinary      int             `toml:"max_binary" comment:"Largest binary that is kept, in MiB."`
 	DiskFree       int             `toml:"disk_free" comment:"No build starts when less disk space than this is free, in MiB."`
 	Quota          int             `toml:"quota" comment:"Space for binaries, in MiB. The least recently used ones are removed; asking for one builds it again,\nwith the sum that is in the log. 0: no limit."`
@@ -61,6 +62,7 @@ func DefaultConfig() Config {
 		Processes:      1000,
 		MaxWork:        4096,
 		Share:          2048,
+		ModQuota:       16384,
 		MaxBinary:      1024,
 		DiskFree:       2048,
 		Unused:         config.Duration(30 * 24 * time.Hour),
@@ -91,6 +93,9 @@ func (c Config) Check() error {
 	positive("tries", c.Tries)
 	if c.Parallel < 0 || c.Memory < 0 || c.DiskFree < 0 {
 		errs = append(errs, errors.New("parallel, memory and disk_free can't be negative"))
+	}
+	if c.Share < 0 || c.ModQuota < 0 {
+		errs = append(errs, errors.New("share and mod_quota can't be negative"))
 	}
 	if c.Quota < 0 || c.Limit.Recent < 0 || c.Limit.Old < 0 || c.Limit.Pages < 0 {
 		errs = append(errs, errors.New("quota, limit.recent, limit.old and limit.pages can't be negative"))

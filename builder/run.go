@@ -48,14 +48,18 @@ func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var running atomic.Int64
 	parallel := int64(s.cfg.parallel())
-	fits := func(large bool) bool { return fits(running.Load(), parallel, large) }
+	fits := func(large bool) bool { return !s.trimDue.Load() && fits(running.Load(), parallel, large) }
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	janitor := time.NewTicker(max(s.cfg.Abandon.D()/4, 50*time.Millisecond))
 	defer janitor.Stop()
 	idle := make(chan struct{}, 1) // a build ended
-	var trimmed time.Time
+	var trimmed, measured time.Time
 	for ctx.Err() == nil {
+		if running.Load() == 0 && s.trimDue.Load() {
+			s.trim()
+			s.trimDue.Store(false)
+		}
 		for {
 			j, wait := s.queue.next(fits)
 			if j == nil {
@@ -92,6 +96,10 @@ func (s *Service) Run(ctx context.Context) error {
 				if err := s.toolchains.Trim(s.cfg.Unused.D(), now); err != nil {
 					s.logger.Error("removing toolchains", "err", err)
 				}
+			}
+			if now.Sub(measured) > time.Hour {
+				measured = now
+				s.background.Go(s.measure)
 			}
 			for _, j := range s.queue.abandoned(now.Add(-s.cfg.Abandon.D())) {
 				s.finish(j, Result{Spec: j.spec, State: StateTempFailed, Error: "Nobody waited for the build any more."}, false)

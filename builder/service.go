@@ -81,6 +81,7 @@ type Service struct {
 	deps       *stdCaches // nil: compiled dependencies are not shared
 	background sync.WaitGroup
 	watchers   atomic.Int64
+	trimDue    atomic.Bool // nothing starts until space was given back
 	pages      Pages
 	commands   *commandLists
 	logHandler http.Handler

@@ -1,0 +1,223 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Downloaded modules and compiled dependencies are removed while no build runs:
+// [Service.Run] starts none until the running ones have ended, when something
+// takes more than its space.
+
+// A cached is one module version in the module cache.
+type cached struct {
+	dir  string // its unpacked files
+	zip  string // what it was unpacked from, without .zip
+	size int64
+	used time.Time
+}
+
+// modulesIn lists the unpacked modules of a module cache.
+func modulesIn(cache string) ([]cached, error) {
+	var list []cached
+	err := filepath.WalkDir(cache, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !d.IsDir() || name == cache {
+			return nil
+		}
+		rel, err := filepath.Rel(cache, name)
+		if err != nil {
+			return err
+		}
+		if rel == "cache" {
+			return fs.SkipDir
+		}
+		path, version, ok := strings.Cut(filepath.ToSlash(rel), "@")
+		if !ok {
+			return nil
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		c := cached{dir: name, used: fi.ModTime(), zip: filepath.Join(cache, "cache", "download", filepath.FromSlash(path), "@v", version)}
+		c.size = sizeOf(name)
+		if fi, err := os.Stat(c.zip + ".zip"); err == nil {
+			c.size += fi.Size()
+		}
+		list = append(list, c)
+		return fs.SkipDir
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking through the module cache: %w", err)
+	}
+	return list, nil
+}
+
+// trimModules removes the modules that were not used for longest, until the
+// others take at most max bytes. No build may run. What goes is downloaded and
+// verified again when it is needed.
+func trimModules(cache string, max int64) (removed int, err error) {
+	list, err := modulesIn(cache)
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	for _, c := range list {
+		total += c.size
+	}
+	slices.SortFunc(list, func(a, b cached) int { return a.used.Compare(b.used) })
+	for _, c := range list {
+		if total <= max {
+			break
+		}
+		// The hash first: without it the go command does not take the zip as verified.
+		for _, ext := range []string{".ziphash", ".zip"} {
+			if err := os.Remove(c.zip + ext); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return removed, fmt.Errorf("removing a module that is not used: %w", err)
+			}
+		}
+		if err := removeAll(c.dir); err != nil {
+			return removed, fmt.Errorf("removing a module that is not used: %w", err)
+		}
+		total -= c.size
+		removed++
+	}
+	return removed, nil
+}
+
+// trim removes the oldest entries, and what only they name, until at most max
+// bytes and count files are left. No build may use the cache.
+func (c *stdCache) trim(max int64, count int) (removed int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	size, files := c.sizeAndCount()
+	if size <= max && files <= count {
+		return 0, nil
+	}
+	type entry struct {
+		name   string
+		output string
+		made   time.Time
+	}
+	var entries []entry
+	named := map[string]int{} // entries that name an output
+	names, err := filepath.Glob(filepath.Join(c.dir, "??", "*-a"))
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		e := entry{name: name}
+		if a, err := readAction(name, strings.TrimSuffix(filepath.Base(name), "-a")); err == nil {
+			e.output = filepath.Join(c.dir, a.output[:2], a.output+"-d")
+			named[e.output]++
+		}
+		if fi, err := os.Stat(name); err == nil {
+			e.made = fi.ModTime()
+		}
+		entries = append(entries, e)
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return a.made.Compare(b.made) })
+	remove := func(name string) error {
+		fi, err := os.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			err = os.Remove(name)
+		}
+		if err != nil {
+			return fmt.Errorf("removing compiled packages: %w", err)
+		}
+		size -= fi.Size()
+		files--
+		removed++
+		return nil
+	}
+	for _, e := range entries {
+		if size <= max && files <= count {
+			break
+		}
+		if err := remove(e.name); err != nil {
+			return removed, err
+		}
+		if named[e.output]--; e.output != "" && named[e.output] == 0 {
+			if err := remove(e.output); err != nil {
+				return removed, err
+			}
+		}
+	}
+	return removed, nil
+}
+
+// list returns the caches in use since the start.
+func (c *stdCaches) list() []*stdCache {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.all))
+}
+
+// measure asks for trimming when modules or compiled dependencies take more
+// than their space.
+func (s *Service) measure() {
+	over := false
+	if s.cfg.ModQuota > 0 {
+		list, err := modulesIn(s.modCache)
+		if err != nil {
+			s.logger.Error("measuring the module cache", "err", err)
+		}
+		var total int64
+		for _, c := range list {
+			total += c.size
+		}
+		over = total > int64(s.cfg.ModQuota)<<20
+	}
+	if s.deps != nil {
+		for _, c := range s.deps.list() {
+			size, count := c.sizeAndCount()
+			over = over || size > int64(s.cfg.Share)<<20 || count > maxSharedFiles
+		}
+	}
+	if over {
+		s.askTrim()
+	}
+}
+
+// askTrim makes Run trim as soon as the builds that run have ended.
+func (s *Service) askTrim() {
+	s.trimDue.Store(true)
+	s.queue.poke()
+}
+
+// trim gives space back; no build runs. Some more than needed, so that the next
+// builds need not wait again.
+func (s *Service) trim() {
+	if s.cfg.ModQuota > 0 {
+		if n, err := trimModules(s.modCache, int64(s.cfg.ModQuota)<<20/10*8); err != nil {
+			s.logger.Error("removing modules that are not used", "err", err)
+		} else if n > 0 {
+			s.logger.Info("removed modules that are not used", "count", n)
+		}
+	}
+	if s.deps != nil {
+		for _, c := range s.deps.list() {
+			if size, count := c.sizeAndCount(); size <= int64(s.cfg.Share)<<20 && count <= maxSharedFiles {
+				continue
+			}
+			if n, err := c.trim(int64(s.cfg.Share)<<20/2, maxSharedFiles/2); err != nil {
+				s.logger.Error("removing compiled dependencies", "err", err)
+			} else {
+				s.logger.Info("removed the oldest compiled dependencies", "folder", filepath.Base(c.dir), "files", n)
+			}
+		}
+	}
+}
