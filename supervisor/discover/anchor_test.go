@@ -92,6 +92,7 @@ func TestNewBad(t *testing.T) {
 		{func(c *Config) { c.Sources = []string{"system", "system"} }, "named twice"},
 		{func(c *Config) { c.Sources = []string{"x"} }, "is neither"},
 		{func(c *Config) { c.Agree = 2 }, "only 1 sources"},
+		{func(c *Config) { c.Agree, c.Sources = 2, []string{"udp://192.0.2.1", "tls://192.0.2.1"} }, "only 1 sources on different paths"},
 		{func(c *Config) { c.Agree = -1 }, "agree is -1"},
 		{func(c *Config) { c.Trust = "yes" }, "trust is \"yes\""},
 		{func(c *Config) { c.Trust, c.Sources = "resolver", []string{"udp://192.0.2.1"} }, "only a resolver on loopback"},

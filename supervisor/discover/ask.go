@@ -56,9 +56,13 @@ func New(cfg Config, opt Options) (*Discoverer, error) {
 			return nil, err
 		}
 	}
-	if n := len(d.sources); d.cfg.Agree > n {
+	ways := map[string]bool{}
+	for _, s := range d.sources {
+		ways[s.zone+" "+or(pathOf(s.addr), s.spec)] = true
+	}
+	if n := len(ways); d.cfg.Agree > n {
 		d.Close()
-		return nil, fmt.Errorf("discovery: agree is %d, but there are only %d sources", d.cfg.Agree, n)
+		return nil, fmt.Errorf("discovery: agree is %d, but there are only %d sources on different paths; one server counts once, however it is asked", d.cfg.Agree, n)
 	}
 	var err error
 	if d.state, err = loadState(opt.Dir); err != nil {

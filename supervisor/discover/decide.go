@@ -3,6 +3,7 @@ package discover
 import (
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -126,7 +127,7 @@ func judge(now time.Time, r rules, mod string, answers []SourceAnswer, marks map
 	}
 
 	denied := slices.DeleteFunc(slices.Clone(fresh), func(i int) bool { return answers[i].Err == nil })
-	if len(denied) > 0 && (slices.Contains(denied, best) && r.agree <= 1 || len(denied) >= max(r.agree, 1) && len(denied) == len(fresh)) {
+	if len(denied) > 0 && (slices.Contains(denied, best) && r.agree <= 1 || paths(answers, denied) >= max(r.agree, 1) && len(denied) == len(fresh)) {
 		v.used = denied
 		v.err = answers[denied[0]].Err
 		if len(before.Versions) > 0 {
@@ -139,9 +140,9 @@ func judge(now time.Time, r rules, mod string, answers []SourceAnswer, marks map
 		pool = slices.DeleteFunc(slices.Clone(fresh), func(i int) bool { return size(answers[i]) < size(answers[best]) })
 	}
 	listed := false
-	v.versions, v.used = agreed(pool, max(r.agree, 1), func(i int) []name.Entry { listed = listed || len(answers[i].Versions) > 0; return answers[i].Versions }, semver.Major)
-	v.toolchain, _ = agreed(pool, max(r.agree, 1), func(i int) []name.Entry { return answers[i].Toolchain }, nil)
-	if len(v.used) == 0 && !listed && len(pool) >= r.agree {
+	v.versions, v.used = agreed(answers, pool, max(r.agree, 1), func(i int) []name.Entry { listed = listed || len(answers[i].Versions) > 0; return answers[i].Versions }, semver.Major)
+	v.toolchain, _ = agreed(answers, pool, max(r.agree, 1), func(i int) []name.Entry { return answers[i].Toolchain }, nil)
+	if len(v.used) == 0 && !listed && paths(answers, pool) >= r.agree {
 		v.used = pool // all say that it has no release
 	} else if len(v.used) == 0 {
 		var said []string
@@ -253,11 +254,38 @@ func join(entries []name.Entry) string {
 	return strings.Join(s, " ")
 }
 
-// agreed returns the highest version of each line that at least n of the
-// sources in the pool list, in the order of the first that lists it, and the
+// path is the way that an answer came. One server that is asked twice, as over
+// UDP and over TCP, is one path: it would only agree with itself.
+func (a SourceAnswer) path() string {
+	if a.Server == "" {
+		return a.Zone + " " + a.Source
+	}
+	return a.Zone + " " + pathOf(a.Server)
+}
+
+// pathOf is the machine of an address. On loopback each port is a server of its own.
+func pathOf(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil || loopback(addr) {
+		return addr
+	}
+	return host
+}
+
+// paths counts the different paths of some sources.
+func paths(answers []SourceAnswer, which []int) int {
+	seen := map[string]bool{}
+	for _, i := range which {
+		seen[answers[i].path()] = true
+	}
+	return len(seen)
+}
+
+// agreed returns the highest version of each line that sources in the pool list
+// over at least n different paths, in the order of the first that lists it, and the
 // sources that list any of them. With lines nil every entry is its own line.
-func agreed(pool []int, n int, entries func(int) []name.Entry, lines func(string) string) (out []name.Entry, used []int) {
-	counts := map[string]int{}
+func agreed(answers []SourceAnswer, pool []int, n int, entries func(int) []name.Entry, lines func(string) string) (out []name.Entry, used []int) {
+	lists := map[string][]int{}
 	at := map[string]name.Entry{}
 	var order []string
 	for _, i := range pool {
@@ -271,12 +299,12 @@ func agreed(pool []int, n int, entries func(int) []name.Entry, lines func(string
 			if !ok || e.Time.After(old.Time) {
 				at[k] = e
 			}
-			counts[k]++
+			lists[k] = append(lists[k], i)
 		}
 	}
 	bestOf := map[string]string{}
 	for _, k := range order {
-		if counts[k] < n {
+		if paths(answers, lists[k]) < n {
 			continue
 		}
 		l := k

@@ -37,6 +37,8 @@ func denies(source string, size int64) SourceAnswer {
 	return a
 }
 
+func from(server string, a SourceAnswer) SourceAnswer { a.Server = server; return a }
+
 func forked(a SourceAnswer) SourceAnswer { a.Status.Hash[31] = 1; return a }
 func cachedPart(a SourceAnswer) SourceAnswer {
 	a.uncached = false
@@ -104,6 +106,10 @@ func TestJudge(t *testing.T) {
 		{"two of three", 2, []SourceAnswer{said("a", 100, time.Minute, "v1.0.1"), failed("b", bogus), said("c", 101, time.Minute, "v1.0.1")}, nil, nil, "v1.0.1", "bogus", nil, ""},
 		{"two behind the third", 2, []SourceAnswer{said("a", 100, time.Minute, "v1.0.1"), said("b", 100, time.Minute, "v1.0.1"), said("c", 101, time.Minute, "v1.0.2")}, nil, nil, "v1.0.1", "", nil, ""},
 		{"a version that one source alone has", 2, []SourceAnswer{said("a", 100, time.Minute, "v1.0.1", "v0.9.0"), said("b", 101, time.Minute, "v1.9.9", "v0.9.0")}, nil, nil, "v0.9.0", "", nil, ""},
+		{"one server asked in two ways", 2, []SourceAnswer{from("192.0.2.1:53", said("a", 100, time.Minute, "v1.0.1")), from("192.0.2.1:853", said("b", 100, time.Minute, "v1.0.1"))}, nil, nil, "", "disagree", ErrDisagree, ""},
+		{"two servers", 2, []SourceAnswer{from("192.0.2.1:53", said("a", 100, time.Minute, "v1.0.1")), from("192.0.2.2:53", said("b", 100, time.Minute, "v1.0.1"))}, nil, nil, "v1.0.1", "", nil, ""},
+		{"two servers on loopback", 2, []SourceAnswer{from("127.0.0.1:53", said("a", 100, time.Minute, "v1.0.1")), from("127.0.0.1:54", said("b", 100, time.Minute, "v1.0.1"))}, nil, nil, "v1.0.1", "", nil, ""},
+		{"one server denies in two ways", 2, []SourceAnswer{from("192.0.2.1:53", denies("a", 100)), from("192.0.2.1:853", denies("b", 100))}, nil, nil, "", "disagree", ErrDisagree, ""},
 		{"different answers at one size", 1, []SourceAnswer{said("a", 100, time.Minute, "v1.0.1"), said("b", 100, time.Minute, "v1.9.9")}, nil, nil, "", "conflict", ErrDisagree, "one says v1.0.1, the other v1.9.9"},
 		{"different answers, one from a cache", 1, []SourceAnswer{said("a", 100, time.Minute, "v1.0.1"), cachedPart(said("b", 100, time.Minute, "v1.0.2"))}, nil, nil, "v1.0.2", "", nil, ""},
 		{"different logs at one size", 1, []SourceAnswer{said("a", 100, time.Minute, "v1.0.1"), forked(said("b", 100, time.Minute, "v1.0.1"))}, nil, nil, "", "conflict", ErrDisagree, "different hashes"},
