@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 // Config is the part of the configuration that the service itself reads.
 type Config struct {
 	GoRoot         []string        `toml:"goroot" comment:"Folders of locally installed Go versions (GOROOT), each offered for its own version. Other versions\nare taken from the module golang.org/toolchain."`
+	GoIndex        string          `toml:"go_index" comment:"Zone of an upkeep-dns that says which Go versions are current, previous and next. Empty, or when it does\nnot answer: the module proxy's list."`
+	GoIndexServer  string          `toml:"go_index_server" comment:"Name server that is asked for go_index, host:port. Empty: the system's resolver."`
 	Parallel       int             `toml:"parallel" comment:"Builds at the same time. 0: one for every two processors."`
 	MaxQueue       int             `toml:"max_queue" comment:"Requests that may wait; more are refused."`
 	FetchTimeout   config.Duration `toml:"fetch_timeout" comment:"Longest time for downloading a module and its dependencies."`
@@ -93,6 +96,11 @@ func (c Config) Check() error {
 	positive("tries", c.Tries)
 	if c.Parallel < 0 || c.Memory < 0 || c.DiskFree < 0 {
 		errs = append(errs, errors.New("parallel, memory and disk_free can't be negative"))
+	}
+	if c.GoIndexServer != "" {
+		if _, _, err := net.SplitHostPort(c.GoIndexServer); err != nil || c.GoIndex == "" {
+			errs = append(errs, fmt.Errorf("go_index_server is %q; it must be host:port, and go_index the zone to ask for", c.GoIndexServer))
+		}
 	}
 	if c.Share < 0 || c.ModQuota < 0 {
 		errs = append(errs, errors.New("share and mod_quota can't be negative"))

@@ -192,6 +192,7 @@ func New(o Options) (_ *Service, err error) {
 	if s.toolchains, err = toolchain.Open(filepath.Join(o.Dir, "toolchains"), o.Source, o.Config.GoRoot, o.Logger); err != nil {
 		return nil, err
 	}
+	s.toolchains.SetIndex(toolchain.Index{Zone: o.Config.GoIndex, Server: o.Config.GoIndexServer})
 	if s.clients, err = newClientLimits(o.Config.Limit); err != nil {
 		return nil, err
 	}

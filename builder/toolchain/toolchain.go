@@ -68,6 +68,10 @@ type Store struct {
 	used     map[string]time.Time
 	list     []string  // versions by the proxy's list
 	until    time.Time // when to ask again
+
+	index     Index
+	line      Line      // what the index said last
+	lineUntil time.Time // when to ask it again
 }
 
 type install struct {
@@ -212,8 +216,15 @@ func (s *Store) Versions(ctx context.Context) []string {
 	return slices.Compact(list)
 }
 
+// SetIndex makes an index say which Go versions are current, instead of the
+// module proxy's list. Call it before anything else.
+func (s *Store) SetIndex(i Index) { s.index = i }
+
 // Line returns the current, previous and next Go version.
 func (s *Store) Line(ctx context.Context) (Line, error) {
+	if l, ok := s.indexed(ctx); ok {
+		return l, nil
+	}
 	l := choose(s.Versions(ctx))
 	if l.Current == "" {
 		return l, errors.New("no Go version is known: the module proxy lists none and no local Go is offered")
