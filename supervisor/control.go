@@ -412,12 +412,13 @@ func (e *Engine) changed() {
 	}
 }
 
-// Reload reads the configuration again. One that is wrong is not used.
+// Reload reads the configuration again. One that is wrong is not used, neither
+// in whole nor in part.
 func (e *Engine) Reload(ctx context.Context) error {
 	if e.deps.Reload == nil {
 		return refuse("there is no configuration file to read again")
 	}
-	cfg, err := e.deps.Reload()
+	cfg, settle, err := e.deps.Reload()
 	if err == nil {
 		err = cfg.CheckStart()
 	}
@@ -427,7 +428,15 @@ func (e *Engine) Reload(ctx context.Context) error {
 	if old := e.conf(); err == nil && (cfg.State != old.State || cfg.Service.Path != old.Service.Path) {
 		err = errors.New("state and service.path can't change while upkeep runs; restart it")
 	}
+	accepted := false
 	doErr := e.do(ctx, func() {
+		if err == nil && e.selfBusy() {
+			err = errors.New("upkeep is updating itself; the new version reads it")
+		}
+		if err == nil && settle != nil {
+			// What else changes with it comes first: when that is refused, nothing is in force.
+			accepted, err = true, settle(true)
+		}
 		if err != nil {
 			e.deps.Self.ConfigErr = err.Error()
 			e.metrics.reloadOK.Set(0)
@@ -446,6 +455,9 @@ func (e *Engine) Reload(ctx context.Context) error {
 		default:
 		}
 	})
+	if !accepted && settle != nil {
+		err = errors.Join(err, settle(false))
+	}
 	if doErr != nil {
 		return doErr
 	}

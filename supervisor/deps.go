@@ -124,8 +124,12 @@ type Deps struct {
 	UpdatesErr error
 	// Rest is called when nothing is to be done for a while; nil = nothing.
 	Rest func()
-	// Reload reads the configuration again.
-	Reload func() (Config, error)
+	// Reload reads the configuration again, and gets ready for what else is in
+	// it. That is in force only after settle(true), which may still fail.
+	Reload func() (cfg Config, settle func(accepted bool) error, err error)
+	// CheckConfig returns what is wrong with the configuration on disk, with
+	// which a new version of upkeep would start; nil = nothing is.
+	CheckConfig func() error
 }
 
 // Info is what a binary says of itself.

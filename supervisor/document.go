@@ -79,6 +79,7 @@ type update struct {
 	Stopped   time.Time `json:"stopped,omitzero"`   // the old process
 	Running   time.Time `json:"running,omitzero"`   // the new process
 	StepFrom  time.Time `json:"step_from,omitzero"` //
+	Boot      string    `json:"boot,omitempty"`     // of the machine, when an update of upkeep began its trial
 	Deadline  time.Time `json:"-"`
 	open      *os.File  // the new binary as it was verified
 	refused   bool

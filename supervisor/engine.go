@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"example.org/upkeep/internal/durable"
-	"example.org/upkeep/supervisor/handoff"
 	"example.org/upkeep/supervisor/install"
 	"example.org/upkeep/supervisor/policy"
 	"example.org/upkeep/supervisor/process"
@@ -38,6 +37,7 @@ type Engine struct {
 	place   install.Place
 
 	listening   *listening
+	front       *front      // the proxy before the service, nil = there is none
 	companies   sync.Map    // process.Process → *company
 	expectReady atomic.Bool // the version before has said READY=1
 
@@ -194,7 +194,11 @@ func (e *Engine) checker() Checker {
 	if e.deps.Checker != nil {
 		return e.deps.Checker
 	}
-	h := newHealth(e.conf().Health, e.deps.Commands)
+	cfg := e.conf().Health
+	if c := e.company(e.proc); c != nil {
+		cfg = cfg.direct(e.conf().Proxy.Listen, c.backends)
+	}
+	h := newHealth(cfg, e.deps.Commands)
 	h.vacant = e.listening.vacant
 	return h
 }
@@ -205,6 +209,7 @@ func (e *Engine) Run(ctx context.Context) (status int, err error) {
 	bg, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	status, err = e.run(ctx, func() { wg.Go(func() { e.poll(bg) }) })
+	e.front.close()
 	// Nobody reads messages any more: say so before waiting for those who send some.
 	close(e.ended)
 	cancel()
@@ -225,17 +230,12 @@ func (e *Engine) run(ctx context.Context, poll func()) (status int, err error) {
 	if taken {
 		return e.loop(ctx, poll)
 	}
-	if file := e.recoverSelf(); file != "" {
-		// The service is started by the version that is to stay.
-		e.log.Warn("going on as the version before", "file", file)
-		err := e.deps.Successor.Replace(e.conf().State, nil, file, handoff.New())
-		e.log.Error("the version before can't be started; this one goes on", "err", err)
-	}
 	if said, err := e.deps.Runner.Recover(); err != nil {
 		e.addEvent(Event{Kind: "left_over", Text: err.Error()})
 	} else if said != "" {
 		e.log.Warn(said)
 	}
+	e.recoverGroups()
 	// Before anything is written there: what is being written looks the same.
 	if err := e.place.Clean(); err != nil {
 		e.log.Warn("left-over files stay", "err", err)
@@ -244,6 +244,7 @@ func (e *Engine) run(ctx context.Context, poll func()) (status int, err error) {
 	if err := e.begin(); err != nil {
 		return 1, err
 	}
+	e.recoverSelf()
 	return e.loop(ctx, poll)
 }
 
@@ -252,7 +253,6 @@ func (e *Engine) resume() (taken bool, err error) {
 	if e.deps.Inherited == nil {
 		return false, nil
 	}
-	defer e.deps.Inherited.Close()
 	var h handedEngine
 	if e.deps.Inherited.Get(engineKey, &h) {
 		e.use(h.Current)
@@ -260,7 +260,6 @@ func (e *Engine) resume() (taken bool, err error) {
 	if taken, err = e.takeOver(e.deps.Inherited); !taken {
 		return false, err
 	}
-	e.recoverSelf()
 	if u := e.doc.Update; u != nil && u.State == StateScheduled {
 		e.event(evRecover, "")
 	}
@@ -305,7 +304,7 @@ func (e *Engine) WaitStarted(ctx context.Context) bool {
 // begin starts the service, first undoing an update that was under way.
 func (e *Engine) begin() error {
 	e.look()
-	if err := e.listening.open(); err != nil {
+	if err := errors.Join(e.listening.open(), e.openFront()); err != nil {
 		return err
 	}
 	u := e.doc.Update

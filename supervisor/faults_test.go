@@ -345,10 +345,20 @@ func testReload(t *testing.T) {
 	b.deps.UpdatesErr = errors.New("upkeep.toml:7:1: key updates.polcy: is not known")
 	var mu sync.Mutex
 	next, nextErr := b.cfg, error(nil)
-	b.deps.Reload = func() (Config, error) {
+	settled := 0 // more often accepted than not
+	b.deps.Reload = func() (Config, func(bool) error, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		return next, nextErr
+		return next, func(accepted bool) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if accepted {
+				settled++
+			} else {
+				settled--
+			}
+			return nil
+		}, nextErr
 	}
 	b.start()
 	s := b.until("first answer", func(s Status, v string) bool { return v == "v1.0.0" && !s.Knowledge.Fresh.IsZero() })
@@ -376,6 +386,11 @@ func testReload(t *testing.T) {
 	mu.Unlock()
 	if err := b.engine.Reload(t.Context()); !errors.As(err, &refused) || !strings.Contains(err.Error(), "restart") {
 		t.Errorf("another state folder: %v; want a refusal", err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if settled != 1-2 {
+		t.Errorf("settled %d; want once accepted and twice not", settled)
 	}
 }
 

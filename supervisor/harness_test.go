@@ -43,6 +43,7 @@ type bench struct {
 	content  *string       // when set, what a binary contains
 	slow     chan struct{} // when set, a lookup waits for it or its context
 	program  string        // every version's binary; "" = this test binary
+	self     []string      // versions of upkeep itself
 
 	engine *Engine
 	cancel context.CancelFunc
@@ -111,6 +112,13 @@ func inspectByName(file string) (Info, error) {
 	if !ok {
 		return Info{}, fmt.Errorf("%s has no version in its name", file)
 	}
+	if strings.HasPrefix(filepath.Base(file), "upkeep-") {
+		s := spec.Spec{Module: selfModule, Dir: "cmd/upkeep", Version: p.Version, GoVersion: p.GoVersion}
+		if selfBehaviour(p.Version) == "other" {
+			s.Module = "example.org/other"
+		}
+		return Info{s}, nil
+	}
 	return Info{spec.Spec{Module: "example.org/hello", Version: p.Version, GOOS: "linux", GOARCH: "amd64", GoVersion: p.GoVersion}}, nil
 }
 
@@ -164,9 +172,16 @@ func (b *bench) set(f func()) {
 	f()
 }
 
-func (b *bench) Ask(context.Context, string) (Known, error) {
+func (b *bench) Ask(_ context.Context, module string) (Known, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if module == selfModule {
+		k := Known{Source: "test", Proof: "by hand"}
+		for _, v := range b.self {
+			k.Releases = append(k.Releases, policy.Release{Version: v})
+		}
+		return k, nil
+	}
 	return Known{Releases: slices.Clone(b.releases), Source: "test", Proof: "by hand", LogSize: 7}, b.askErr
 }
 
@@ -233,7 +248,7 @@ func (b *bench) stop() {
 	b.cancel()
 	select {
 	case <-b.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		b.t.Error("the supervisor does not end")
 	}
 }
@@ -268,7 +283,7 @@ func (b *bench) until(what string, cond func(s Status, served string) bool) Stat
 	b.t.Helper()
 	var s Status
 	var served string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		var err error
 		if s, err = b.engine.Status(context.Background()); err != nil {
 			b.t.Fatalf("waiting for %s: %v", what, err)

@@ -129,8 +129,9 @@ func testSupervisor(dir string) int {
 		return 90
 	}
 	if onTrial {
+		alone := Alone(inherited)
 		go func() {
-			WaitAlone(ctx, inherited)
+			alone(ctx)
 			cancel()
 		}()
 	} else {

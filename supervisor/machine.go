@@ -128,9 +128,10 @@ var transitions = map[State]map[event]State{
 }
 
 // selfTransitions is the same machine for updates of upkeep itself. The new
-// version is on probation as a child, while this one goes on with everything; only
-// what has passed is put in its place and started in it. So nothing is
-// stopped, and up to StateProbation nothing is touched.
+// version is on probation as a child, while this one goes on with everything;
+// only what has passed takes its place, in the same process. Upkeep's name
+// stands for the new version when that has taken over, so that whatever goes
+// wrong before leads back to the old one, at the latest with the next start.
 var selfTransitions = map[State]map[event]State{
 	StateIdle: {
 		evPlan:    StateScheduled,
@@ -167,39 +168,32 @@ var selfTransitions = map[State]map[event]State{
 		evRecover: StateIdle,
 	},
 	StateProbation: {
-		evDone:    StateSwitching,
+		evDone:    StateStarting,
 		evFail:    StateRolledBack,
 		evCancel:  StateIdle,
 		evExit:    StateIdle, // the service needs this version's whole attention
 		evStop:    StateIdle,
 		evRecover: StateIdle,
 	},
-	StateSwitching: {
-		evDone:    StateStarting,
-		evFail:    StateRollingBack,
-		evExit:    StateRollingBack,
-		evStop:    StateRollingBack,
-		evRecover: StateRollingBack,
-	},
 	StateStarting: {
-		evDone:    StateCommitted, // said by the new version, when it has taken over
-		evFail:    StateRollingBack,
-		evExit:    StateRollingBack,
-		evStop:    StateRollingBack,
-		evRecover: StateRollingBack,
+		evDone:    StateSwitching, // said by the new version, when it has taken over
+		evFail:    StateRolledBack,
+		evExit:    StateIdle,
+		evStop:    StateIdle,
+		evRecover: StateRolledBack, // the new version took over and ended before it said so
+	},
+	StateSwitching: {
+		evDone:    StateCommitted,
+		evFail:    StateCommitted, // the next start tries again
+		evExit:    StateSwitching,
+		evStop:    StateSwitching,
+		evRecover: StateRolledBack,
 	},
 	StateCommitted: {
 		evDone:    StateIdle,
 		evExit:    StateCommitted,
 		evStop:    StateIdle,
 		evRecover: StateIdle,
-	},
-	StateRollingBack: {
-		evDone:    StateRolledBack,
-		evFail:    StateRolledBack,
-		evExit:    StateRollingBack,
-		evStop:    StateRollingBack,
-		evRecover: StateRollingBack,
 	},
 	StateRolledBack: {
 		evDone:    StateIdle,

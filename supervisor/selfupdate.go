@@ -9,21 +9,21 @@ import (
 	"time"
 
 	"example.org/upkeep/supervisor/install"
+	"example.org/upkeep/supervisor/process"
 )
 
 // selfSteps are the lines of the progress display of an update of upkeep.
 var selfSteps = map[State]string{
-	StateFetching:    "Build, download and verify",
-	StateVerified:    "Check what it says of itself",
-	StateProbation:   "Try it beside the running one",
-	StateSwitching:   "Put the new version in its place",
-	StateStarting:    "Take over, with everything that is open",
-	StateCommitted:   "Done",
-	StateRollingBack: "Put the running version back in its place",
-	StateRolledBack:  "The version before goes on",
+	StateFetching:   "Build, download and verify",
+	StateVerified:   "Check what it says of itself",
+	StateProbation:  "Try it beside the running one",
+	StateStarting:   "Take over, with everything that is open",
+	StateSwitching:  "Put it under upkeep's name",
+	StateCommitted:  "Done",
+	StateRolledBack: "The version before goes on",
 }
 
-var selfOrder = []State{StateFetching, StateVerified, StateProbation, StateSwitching, StateStarting, StateCommitted}
+var selfOrder = []State{StateFetching, StateVerified, StateProbation, StateStarting, StateSwitching, StateCommitted}
 
 // kindOther is the kind of verification failures of binaries that aren't what
 // they were said to be.
@@ -60,7 +60,7 @@ func (e *Engine) selfEvent(ev event, reason string) {
 		return
 	}
 	now := e.now()
-	if reason != "" && (to == StateRollingBack || to == StateRolledBack || to == StateIdle) {
+	if reason != "" && (to == StateRolledBack || to == StateIdle || to == StateCommitted) {
 		u.Reason = reason
 	}
 	if from != StateIdle && from != StateScheduled {
@@ -82,14 +82,11 @@ func (e *Engine) selfEvent(ev event, reason string) {
 	}
 	if err := e.save(); err != nil {
 		switch to {
-		case StateFetching, StateVerified, StateProbation:
+		case StateFetching, StateVerified, StateProbation, StateStarting:
 			u.Reason = "the journal can't be written: " + err.Error()
 			u.State = StateIdle
 			e.leaveSelf(u, from, evFail)
 			to = StateIdle
-		case StateSwitching, StateStarting:
-			// Nothing that can't be undone was done: the name goes back.
-			u.State, u.Reason, to = StateRollingBack, "the journal can't be written: "+err.Error(), StateRollingBack
 		}
 	}
 	e.overtakeSelf(func() { e.enterSelf(u, to) })
@@ -163,7 +160,7 @@ func (e *Engine) enterSelf(u *update, s State) {
 	case StateVerified:
 		e.startSelf(u, func(context.Context) outcome { return e.openSelf(c) })
 	case StateProbation:
-		u.Deadline = e.now().Add(e.conf().Self.Probation.D())
+		u.Deadline, u.Boot = e.now().Add(e.conf().Self.Probation.D()), process.BootID()
 		t, err := e.newTrial(c)
 		e.startSelf(u, func(ctx context.Context) outcome {
 			if err != nil {
@@ -171,26 +168,22 @@ func (e *Engine) enterSelf(u *update, s State) {
 			}
 			return e.try(ctx, t)
 		})
+	case StateStarting:
+		e.startSelf(u, func(ctx context.Context) outcome { return e.handOver(ctx, c) })
 	case StateSwitching:
 		e.startSelf(u, func(context.Context) outcome {
 			if err := e.selfPlace().Switch(c.ToFile); err != nil {
-				return outcome{event: evFail, reason: err.Error()}
+				return outcome{event: evFail, reason: err.Error(), apply: func(n *update) {
+					e.addEvent(Event{Kind: "self_not_switched", Version: n.To.Version,
+						Text: fmt.Sprintf("upkeep %s runs, but its name still stands for %s: %v", n.To, n.From, err)})
+				}}
 			}
 			return outcome{event: evDone}
 		})
-	case StateStarting:
-		e.startSelf(u, func(ctx context.Context) outcome { return e.handOver(ctx, c) })
 	case StateCommitted:
 		e.record(e.selfResult(u, ResultInstalled))
 		e.pruneList(&e.doc.Self.Installed, e.selfPlace(), e.deps.Self.Binary)
 		e.selfEvent(evDone, "")
-	case StateRollingBack:
-		e.startSelf(u, func(context.Context) outcome {
-			if err := e.selfPlace().Switch(c.FromFile); err != nil {
-				return outcome{event: evFail, reason: c.Reason + "; and its name still stands for the new version: " + err.Error()}
-			}
-			return outcome{event: evDone}
-		})
 	case StateRolledBack:
 		e.record(e.selfResult(u, ResultRolledBack))
 		e.selfEvent(evDone, "")
@@ -221,6 +214,12 @@ func (e *Engine) openSelf(u update) outcome {
 	if err != nil {
 		f.Close()
 		return outcome{event: evFail, err: &VerificationError{kindOther, err}, apply: forget}
+	}
+	if e.deps.CheckConfig != nil {
+		if err := e.deps.CheckConfig(); err != nil {
+			f.Close()
+			return outcome{event: evFail, err: fmt.Errorf("a new version would start with the configuration on disk, which is wrong: %w", err)}
+		}
 	}
 	return outcome{event: evDone, apply: func(n *update) { n.open = f }}
 }
@@ -286,55 +285,35 @@ func (e *Engine) rolledBackSelf(u *update) {
 		Text: fmt.Sprintf("upkeep %s did not take over from %s, which goes on: %s", u.To, u.From, u.Reason)})
 }
 
-// recoverSelf finishes what the program before had under way with upkeep
-// itself. It returns the file to go on as when this version is not to stay.
-func (e *Engine) recoverSelf() (goBack string) {
+// recoverSelf finishes what the program before had under way with upkeep itself.
+func (e *Engine) recoverSelf() {
 	u := e.doc.Self.Update
-	if u == nil {
-		return ""
-	}
-	if e.taken {
-		e.commitTaken(u)
-		return ""
-	}
-	switch u.State {
-	case StateSwitching, StateStarting, StateRollingBack:
-		// It ended in the middle of the change: as the old version still or as
-		// the new one already. Either way the old one is to go on.
-		if u.Reason == "" {
-			u.Reason = fmt.Sprintf("upkeep ended while the update of itself was in state %q", u.State)
-		}
-		u.Blame = e.selfRunning() == u.To
-		if err := e.selfPlace().Switch(u.FromFile); err != nil {
-			e.log.Error("upkeep's name still stands for a version that failed", "err", err)
-		}
-		running := e.selfRunning()
-		u.State = StateRolledBack
-		e.rolledBackSelf(u)
-		e.record(e.selfResult(u, ResultRolledBack))
+	switch {
+	case u == nil:
+	case u.State == StateScheduled || u.State == StateIdle:
 		e.doc.Self.Update = nil
-		if e.save() != nil {
-			return "" // or it would be tried at each start
-		}
-		if running == u.To && u.FromFile != "" {
-			return u.FromFile
-		}
-	case StateScheduled, StateIdle:
-		e.doc.Self.Update = nil
+	case u.State != StateStarting && u.State != StateSwitching:
+		e.selfEvent(evRecover, "upkeep ended while it was preparing an update of itself")
+	case e.selfRunning() == u.To:
+		// Started under upkeep's name, so it had taken over and said so.
+		e.TookOver()
 	default:
-		e.leaveSelf(u, u.State, evRecover)
+		// Without a reboot in between it was the new version that ended.
+		u.Blame = u.Boot != "" && u.Boot == process.BootID()
+		e.selfEvent(evRecover, fmt.Sprintf("it took over, and then upkeep ended (state %q)", u.State))
 	}
-	return ""
 }
 
-// commitTaken is the end of an update of upkeep that succeeded: this is the new
-// version, and everything was taken over.
-func (e *Engine) commitTaken(u *update) {
-	if u.State != StateStarting || u.To != e.selfRunning() {
-		e.log.Error("took over without an update in the journal", "state", u.State, "to", u.To.String())
-		e.doc.Self.Update = nil
-		return
-	}
-	e.selfEvent(evDone, "")
-	e.log.Info("took over", "from", u.From.String(), "to", u.To.String(), "pid", os.Getpid(), "after", time.Since(u.StepFrom).Round(time.Millisecond))
+// TookOver is told by the program when it has taken over everything that the
+// version before handed over.
+func (e *Engine) TookOver() {
+	e.post(func() {
+		u := e.doc.Self.Update
+		if u == nil || u.State != StateStarting && u.State != StateSwitching || u.To != e.selfRunning() {
+			return
+		}
+		e.log.Info("took over", "from", u.From.String(), "to", u.To.String(), "pid", os.Getpid(), "after", e.now().Sub(u.StepFrom).Round(time.Millisecond))
+		u.State = StateStarting
+		e.selfEvent(evDone, "")
+	})
 }

@@ -59,9 +59,9 @@ func ListenControl(name, group string) (net.Listener, error) {
 
 type peerKey struct{}
 
-// ServeControl answers on the control socket until ctx ends. Whoever can open
-// the socket may do everything.
-func ServeControl(ctx context.Context, l net.Listener, c Controller, log *slog.Logger) error {
+// ControlServer answers on the control socket. Whoever can open the socket may
+// do everything.
+func ControlServer(c Controller, log *slog.Logger) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, r *http.Request) {
 		s, err := c.Status(r.Context())
@@ -100,14 +100,19 @@ func ServeControl(ctx context.Context, l net.Listener, c Controller, log *slog.L
 			answer(w, http.StatusServiceUnavailable, apiError{err.Error()})
 		}
 	})
-	srv := &http.Server{
+	return &http.Server{
 		Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, peerKey{}, peerName(conn))
 		},
 	}
+}
+
+// ServeControl answers on the control socket until ctx ends.
+func ServeControl(ctx context.Context, l net.Listener, c Controller, log *slog.Logger) error {
+	srv := ControlServer(c, log)
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -162,7 +167,10 @@ func streamStatus(w http.ResponseWriter, r *http.Request, c Controller) {
 		select {
 		case <-r.Context().Done():
 			return
-		case <-changed:
+		case _, open := <-changed:
+			if !open {
+				return
+			}
 		}
 	}
 }

@@ -62,16 +62,19 @@ func (t *tried) Stop() {
 	t.Kill()
 }
 
-// WaitAlone returns when the version that tries this one is gone, or ctx ends.
-func WaitAlone(ctx context.Context, b *handoff.Bundle) {
+// Alone returns a function that waits until the version that tries this one is
+// gone, or ctx ends.
+func Alone(b *handoff.Bundle) (wait func(ctx context.Context)) {
 	f := b.Take(aliveKey)
-	if f == nil {
-		return
+	return func(ctx context.Context) {
+		if f == nil {
+			return
+		}
+		defer f.Close()
+		stop := context.AfterFunc(ctx, func() { f.Close() })
+		defer stop()
+		_, _ = io.Copy(io.Discard, f)
 	}
-	defer f.Close()
-	stop := context.AfterFunc(ctx, func() { f.Close() })
-	defer stop()
-	_, _ = io.Copy(io.Discard, f)
 }
 
 // Replace starts a version in the place of this one.

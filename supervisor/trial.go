@@ -68,7 +68,7 @@ func (e *Engine) newTrial(u update) (*trial, error) {
 		return nil, fmt.Errorf("the service does not run")
 	}
 	t := &trial{u: u, dir: e.conf().State, socket: filepath.Join(e.conf().State, "trial.sock"), bundle: handoff.New(),
-		want: e.status(), wait: e.conf().Self.Probation.D(), ready: trialReady}
+		want: e.status(), wait: e.conf().Self.Probation.D(), ready: max(trialReady, e.conf().Self.Probation.D())}
 	doc, err := json.Marshal(e.doc)
 	if err != nil {
 		return nil, err
@@ -86,8 +86,8 @@ func (e *Engine) newTrial(u update) (*trial, error) {
 }
 
 const (
-	// trialReady is how long a version on trial may take until it answers.
-	trialReady = 20 * time.Second
+	// trialReady is how long a version on trial may take at least until it answers.
+	trialReady = 10 * time.Second
 	// trialPace is the time between two questions.
 	trialPace = 200 * time.Millisecond
 	// trialMisses is how many questions in a row may stay without answer.
@@ -159,6 +159,8 @@ func (t *trial) probe(ctx context.Context, c *Client) error {
 	switch {
 	case s.Self.Version != t.u.To.Version || s.Self.GoVersion != t.u.To.GoVersion:
 		return fmt.Errorf("it says that it is %s (%s)", s.Self.Version, s.Self.GoVersion)
+	case s.Self.ConfigErr != "":
+		return fmt.Errorf("it does not take the configuration: %s", s.Self.ConfigErr)
 	case s.API != w.API:
 		return fmt.Errorf("it answers in form %d and not %d", s.API, w.API)
 	case !s.Service.Running || s.Service.Pid != w.Service.Pid || s.Service.Version != w.Service.Version || s.Service.Path != w.Service.Path:

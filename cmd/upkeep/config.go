@@ -25,6 +25,8 @@ type Config struct {
 	Hooks     supervisor.HooksConfig   `toml:"hooks" comment:"Commands run around updates, with the facts in their environment."`
 	Control   supervisor.ControlConfig `toml:"control" comment:"Control socket."`
 	Web       supervisor.WebConfig     `toml:"web" comment:"Web page and metrics."`
+	Proxy     supervisor.ProxyConfig   `toml:"proxy" comment:"A proxy before the service, for process.handover = \"proxy\"."`
+	Self      supervisor.SelfConfig    `toml:"self" comment:"How upkeep keeps itself up to date."`
 }
 
 // defaultConfig is the configuration of an empty file.
@@ -38,6 +40,8 @@ func defaultConfig() Config {
 		Process:   d.Process,
 		Health:    d.Health,
 		Hooks:     d.Hooks,
+		Self:      d.Self,
+		Proxy:     d.Proxy,
 	}
 }
 
@@ -57,7 +61,7 @@ func (c *Config) resolve(file string) {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	files := []*string{&c.State, &c.Service.Path, &c.Process.Dir, &c.Control.Socket, &c.Web.Access, &c.Web.Cert, &c.Web.Key, &c.Web.Roots,
+	files := []*string{&c.State, &c.Service.Path, &c.Process.Dir, &c.Control.Socket, &c.Self.Path, &c.Web.Access, &c.Web.Cert, &c.Web.Key, &c.Web.Roots,
 		&c.Discovery.Anchor, &c.Discovery.CA, &c.Discovery.Cache, &c.Fetch.CA}
 	for i := range c.Discovery.Also {
 		files = append(files, &c.Discovery.Also[i].Anchor)
@@ -81,6 +85,6 @@ func (c *Config) engine(file string, args []string) supervisor.Config {
 	service.Args = append(slices.Clone(service.Args), args...)
 	return supervisor.Config{
 		State: c.State, File: file,
-		Service: service, Updates: c.Updates, Process: c.Process, Health: c.Health, Hooks: c.Hooks,
+		Service: service, Updates: c.Updates, Process: c.Process, Health: c.Health, Hooks: c.Hooks, Self: c.Self, Proxy: c.Proxy,
 	}
 }

@@ -4,18 +4,22 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"sync"
+	"strings"
 
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor"
+	"example.org/upkeep/supervisor/handoff"
+	"example.org/upkeep/supervisor/notify"
 	"example.org/upkeep/supervisor/process"
 	"example.org/upkeep/supervisor/sources"
 )
@@ -47,6 +51,11 @@ func run(ctx context.Context, file, level string, args []string) error {
 	if err != nil {
 		return err
 	}
+	inherited, err := handoff.Receive()
+	if err != nil {
+		log.Error("what the version before handed over is lost", "err", err)
+	}
+	process.Expect(inherited)
 	// What is wrong with the configuration stops updates only, as long as it
 	// says how to start the service.
 	cfg, cfgErr := loadConfig(file)
@@ -54,51 +63,85 @@ func run(ctx context.Context, file, level string, args []string) error {
 	if err := engineCfg.CheckStart(); err != nil {
 		return errors.Join(cfgErr, err)
 	}
+	outliveReaders()
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, append(slices.Clone(passedSignals), stopSignals...)...)
+	defer signal.Stop(signals)
+
 	registry := metric.New()
 	registry.Process()
 	deps := supervisor.Deps{
 		Output: process.NewOutput(os.Stdout, os.Stderr), Log: log, Metrics: registry, Kinds: sources.Kinds(),
-		Rest: rest, Self: self(file), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()),
+		Rest: rest, Self: self(file, cfg.Self.Path), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()), Inherited: inherited,
 	}
 	runner := process.NewOS(cfg.State, log)
-	deps.Runner, deps.Commands = runner, runner.Command
+	deps.Runner, deps.Commands, deps.Successor = runner, runner.Command, supervisor.OSSuccessor{Runner: runner}
+	if socket, ok := supervisor.OnTrial(inherited); ok {
+		return onTrial(ctx, socket, cfg, engineCfg, deps)
+	}
+	up := forSystemd(&deps, log)
+	bg, stop := context.WithCancel(context.Background())
+	defer stop()
+	listening := supervisor.NewDoors(bg, inherited, log)
+	defer listening.Wait()
+	deps.Handovers = []supervisor.Handover{listening}
 	lazy := &lazySources{cfg: cfg, log: log, metrics: registry}
 	deps.Versions, deps.Binaries = lazy, lazy
-	deps.Reload = func() (supervisor.Config, error) {
+	var engine *supervisor.Engine
+	deps.Reload = func() (supervisor.Config, func(bool) error, error) {
 		c, err := loadConfig(file)
-		if err == nil {
-			err = lazy.reload(c)
+		if err != nil {
+			return c.engine(file, args), nil, err
 		}
-		return c.engine(file, args), err
+		settle, err := lazy.prepare(c)
+		if err != nil {
+			return c.engine(file, args), nil, err
+		}
+		return c.engine(file, args), func(accepted bool) error {
+			if accepted {
+				list, err := doors(c, file, engine, registry, log)
+				if err = errors.Join(err, listening.Set(list)); err != nil {
+					settle(false)
+					return err
+				}
+			}
+			settle(accepted)
+			return nil
+		}, nil
 	}
-	engine, err := supervisor.New(engineCfg, deps)
+	deps.CheckConfig = func() error {
+		c, err := loadConfig(file)
+		e := c.engine(file, args)
+		return errors.Join(err, e.CheckStart(), e.CheckUpdates())
+	}
+	engine, err = supervisor.New(engineCfg, deps)
 	if err != nil {
 		return err
 	}
 	if deps.UpdatesErr != nil {
 		log.Error("the configuration is wrong; the service runs, updates are off", "err", deps.UpdatesErr)
 	}
-
-	outliveReaders()
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, append(slices.Clone(passedSignals), stopSignals...)...)
-	defer signal.Stop(signals)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go handleSignals(signals, cancel, engine, log)
+	go handleSignals(signals, cancel, engine, up, log)
+	go engine.TellSystemd(bg, ctx, up)
 
-	bg, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer stop()
 	// After the service's start: its start must not wait for them.
-	wg.Go(func() {
+	opened := make(chan struct{})
+	defer func() { stop(); <-opened }()
+	go func() {
+		defer close(opened)
 		if !engine.WaitStarted(bg) {
 			return
 		}
-		serve(bg, &wg, cfg, file, engine, registry, log)
+		// What goes wrong here is said and doesn't touch the service.
+		list, err := doors(cfg, file, engine, registry, log)
+		if err := errors.Join(err, listening.Set(list)); err != nil {
+			log.Error("not everything is listened on", "err", err)
+		}
+		inherited.Close()    // what nobody wanted
 		debug.FreeOSMemory() // what the start needed isn't needed again
-	})
+	}()
 	status, err := engine.Run(ctx)
 	if err != nil {
 		return err
@@ -109,38 +152,50 @@ func run(ctx context.Context, file, level string, args []string) error {
 	return nil
 }
 
-// serve starts the control socket and the web page. What goes wrong with them
-// is said and doesn't touch the service.
-func serve(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string, engine *supervisor.Engine, registry *metric.Registry, log *slog.Logger) {
-	socket := supervisor.ControlSocket(cfg.Control, cfg.State)
-	if l, err := supervisor.ListenControl(socket, cfg.Control.Group); err != nil {
-		log.Error("no control socket; status and update commands don't work", "err", err)
-	} else {
-		wg.Go(func() {
-			if err := supervisor.ServeControl(ctx, l, engine, log); err != nil {
-				log.Error("control socket", "err", err)
-			}
-		})
+// onTrial is run beside the running version, which decides by the answers
+// whether this one is to take its place. Nothing of the service is touched.
+func onTrial(ctx context.Context, socket string, cfg Config, engineCfg supervisor.Config, deps supervisor.Deps) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	alone := supervisor.Alone(deps.Inherited)
+	go func() {
+		alone(ctx)
+		cancel()
+	}()
+	engine, err := supervisor.New(engineCfg, deps)
+	if err != nil {
+		return err
 	}
-	if cfg.Web.Listen == "" {
-		return
+	if cfg.Web.Listen != "" {
+		if _, _, err := pageConfig(cfg, deps.Log); err != nil {
+			deps.Log.Error("no web page", "err", err)
+		}
 	}
-	if err := servePage(ctx, wg, cfg, file, engine, registry, log); err != nil {
-		log.Error("no web page", "err", err)
+	l, err := supervisor.ListenControl(socket, "")
+	if err != nil {
+		return err
 	}
+	go func() {
+		if err := supervisor.ServeControl(ctx, l, engine, deps.Log); err != nil {
+			deps.Log.Error("on trial", "err", err)
+		}
+	}()
+	return engine.RunTrial(ctx)
 }
 
 // handleSignals stops on the first of the stop signals, kills on the second,
 // and passes everything else on.
-func handleSignals(c <-chan os.Signal, cancel func(), engine *supervisor.Engine, log *slog.Logger) {
+func handleSignals(c <-chan os.Signal, cancel func(), engine *supervisor.Engine, up *notify.Upward, log *slog.Logger) {
 	stopping := false
 	for sig := range c {
 		switch {
 		case sig == reloadSignal:
+			up.Reloading()
 			if err := engine.Reload(context.Background()); err != nil {
 				log.Error(err.Error())
 			}
 			engine.ForwardReload()
+			up.Ready()
 		case !slices.Contains(stopSignals, sig):
 			engine.Forward(sig)
 		case stopping:
@@ -152,11 +207,37 @@ func handleSignals(c <-chan os.Signal, cancel func(), engine *supervisor.Engine,
 	}
 }
 
-// self describes this program.
-func self(file string) supervisor.SelfStatus {
+// self describes this program. It is updated under the name by which it was
+// started, or that of the configuration.
+func self(file, path string) supervisor.SelfStatus {
 	s := supervisor.SelfStatus{Config: file, GoVersion: runtime.Version()}
 	if bi, ok := debug.ReadBuildInfo(); ok {
 		s.Module, s.Version = bi.Main.Path, bi.Main.Version
+		s.Package = strings.TrimPrefix(strings.TrimPrefix(bi.Path, bi.Main.Path), "/")
+	}
+	var err error
+	if s.Binary, err = os.Executable(); err != nil {
+		s.Off = err.Error()
+		return s
+	}
+	if path == "" {
+		if path, err = exec.LookPath(os.Args[0]); err == nil {
+			path, err = filepath.Abs(path)
+		}
+	}
+	if err != nil {
+		s.Off = fmt.Sprintf("it is not known by which name upkeep was started (%v); set self.path", err)
+		return s
+	}
+	s.Path = path
+	if !sameFile(path, s.Binary) {
+		s.Off = fmt.Sprintf("%s is not the upkeep that runs (%s); restart it", path, s.Binary)
 	}
 	return s
+}
+
+func sameFile(a, b string) bool {
+	fa, errA := os.Stat(a)
+	fb, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(fa, fb)
 }

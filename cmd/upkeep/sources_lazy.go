@@ -55,18 +55,30 @@ func (l *lazySources) open(cfg Config) (*sources.Versions, *sources.Binaries, er
 	return &sources.Versions{Discover: d, Fetch: f}, &sources.Binaries{Fetch: f}, dErr, fErr
 }
 
-// reload takes a new configuration, unless it is wrong, and reads the files
-// that it names again, such as the anchor. What is under way ends with the old
-// one.
-func (l *lazySources) reload(cfg Config) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// prepare makes what a new configuration asks for, unless it is wrong, and
+// reads the files that it names again, such as the anchor. Nothing of it is in
+// force before settle(true); what is under way then ends with the old one.
+func (l *lazySources) prepare(cfg Config) (settle func(accepted bool), err error) {
 	v, b, dErr, fErr := l.open(cfg)
-	if err := errors.Join(dErr, fErr); err != nil {
-		return err
+	settle = func(accepted bool) {
+		if !accepted {
+			if v.Discover != nil {
+				v.Discover.Close()
+			}
+			if v.Fetch != nil {
+				v.Fetch.Close()
+			}
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.cfg, l.v, l.b, l.dErr, l.fErr = cfg, v, b, nil, nil
 	}
-	l.cfg, l.v, l.b, l.dErr, l.fErr = cfg, v, b, nil, nil
-	return nil
+	if err := errors.Join(dErr, fErr); err != nil {
+		settle(false)
+		return nil, err
+	}
+	return settle, nil
 }
 
 func (l *lazySources) Ask(ctx context.Context, module string) (supervisor.Known, error) {

@@ -53,10 +53,19 @@ func TestAnchorReadAgain(t *testing.T) {
 		t.Fatalf("with the anchor of another tree: %q", text)
 	}
 	write(one)
-	if err := l.reload(cfg); err != nil {
+	if err := reload(l, cfg); err != nil {
 		t.Fatal(err)
 	}
 	if text := ask(); strings.Contains(text, "no key of .") || strings.Contains(text, "no such file") {
 		t.Errorf("with the right anchor: %q", text)
 	}
+}
+
+// reload puts a configuration in force.
+func reload(l *lazySources, cfg Config) error {
+	settle, err := l.prepare(cfg)
+	if err == nil {
+		settle(true)
+	}
+	return err
 }

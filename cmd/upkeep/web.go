@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
-	"sync"
-	"syscall"
 
-	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/web"
@@ -49,54 +45,49 @@ func pageConfig(cfg Config, log *slog.Logger) (servicepage.Config, web.Listen, e
 	return page, listen, listen.Check()
 }
 
-// servePage serves the web page and the metrics until ctx ends.
-func servePage(ctx context.Context, wg *sync.WaitGroup, cfg Config, file string, engine supervisor.Controller, registry *metric.Registry, log *slog.Logger) error {
+// doors are what the configuration has this program listen on.
+func doors(cfg Config, file string, engine supervisor.Controller, registry *metric.Registry, log *slog.Logger) ([]supervisor.Door, error) {
+	socket := supervisor.ControlSocket(cfg.Control, cfg.State)
+	list := []supervisor.Door{{
+		Name: "control", Addr: socket, Conf: fmt.Sprintf("%+v", cfg.Control),
+		Listen: func() (net.Listener, error) { return supervisor.ListenControl(socket, cfg.Control.Group) },
+		Serve: func(_ context.Context, raw net.Listener) (*http.Server, net.Listener, error) {
+			return supervisor.ControlServer(engine, log), raw, nil
+		},
+	}}
+	w := cfg.Web
+	if w.Listen == "" {
+		return list, nil
+	}
 	page, listen, err := pageConfig(cfg, log)
 	if err != nil {
-		return err
-	}
-	l, err := listen.Open(ctx)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return cli.Hint(fmt.Errorf("another program listens on %s: %w", listen.Addr, err), "Choose another address with the key web.listen.")
-	}
-	if err != nil {
-		return err
+		return list, fmt.Errorf("no web page: %w", err)
 	}
 	page.Settings = settings{file}
-	if cfg.Web.Metrics == "" {
+	if w.Metrics == "" {
 		page.Metrics = registry
-	} else if err := serveMetrics(ctx, wg, cfg.Web, registry, log); err != nil {
-		log.Error("no metrics", "err", err)
+	} else {
+		list = append(list, supervisor.Door{
+			Name: "metrics", Addr: w.Metrics, Conf: fmt.Sprint(w.Hosts),
+			Listen: func() (net.Listener, error) { return net.Listen("tcp", w.Metrics) },
+			Serve: func(_ context.Context, raw net.Listener) (*http.Server, net.Listener, error) {
+				mux := http.NewServeMux()
+				mux.Handle("GET /metrics", registry)
+				return web.NewServer(web.Secure(web.Security{Hosts: w.Hosts, Log: log}, mux), log), raw, nil
+			},
+		})
 	}
-	serveOn(ctx, wg, l, servicepage.New(page, engine), log)
-	log.Info("web page", "address", listen.Scheme()+"://"+l.Addr().String()+"/", "login", listen.Login)
-	return nil
-}
-
-// serveMetrics serves the metrics on an address of their own.
-func serveMetrics(ctx context.Context, wg *sync.WaitGroup, w supervisor.WebConfig, metrics http.Handler, log *slog.Logger) error {
-	l, err := net.Listen("tcp", w.Metrics)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return cli.Hint(fmt.Errorf("another program listens on %s: %w", w.Metrics, err), "Choose another address with the key web.metrics.")
-	}
-	if err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", metrics)
-	serveOn(ctx, wg, l, web.Secure(web.Security{Hosts: w.Hosts, Log: log}, mux), log)
-	log.Info("metrics", "address", "http://"+l.Addr().String()+"/metrics")
-	return nil
-}
-
-// serveOn serves until ctx ends.
-func serveOn(ctx context.Context, wg *sync.WaitGroup, l net.Listener, h http.Handler, log *slog.Logger) {
-	srv := web.NewServer(h, log)
-	srv.BaseContext = func(net.Listener) context.Context { return ctx }
-	context.AfterFunc(ctx, func() { srv.Close() })
-	wg.Go(func() {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("serving", "address", l.Addr().String(), "err", err)
-		}
-	})
+	return append(list, supervisor.Door{
+		Name: "page", Addr: w.Listen, Conf: fmt.Sprintf("%+v %v %s", w, page.Login != nil, cfg.Fetch.Builder),
+		Listen: func() (net.Listener, error) { return net.Listen("tcp", w.Listen) },
+		Serve: func(ctx context.Context, raw net.Listener) (*http.Server, net.Listener, error) {
+			listen.Listener = raw
+			l, err := listen.Open(ctx)
+			if err != nil {
+				return nil, nil, err
+			}
+			log.Info("web page", "address", listen.Scheme()+"://"+l.Addr().String()+"/", "login", listen.Login)
+			return web.NewServer(servicepage.New(page, engine), log), l, nil
+		},
+	}), nil
 }

@@ -18,6 +18,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -28,6 +29,7 @@ const (
 
 // A Bundle is what is passed.
 type Bundle struct {
+	mu     sync.Mutex
 	files  map[string]*os.File
 	values map[string]json.RawMessage
 }
@@ -46,6 +48,8 @@ func New() *Bundle {
 // Add puts a duplicate of a descriptor in under a name. The caller's stays as
 // it is.
 func (b *Bundle) Add(name string, c syscall.Conn) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.files[name] != nil {
 		return fmt.Errorf("handing over: there is a descriptor called %q already", name)
 	}
@@ -63,6 +67,8 @@ func (b *Bundle) Put(key string, v any) error {
 	if err != nil {
 		return fmt.Errorf("handing over %s: %w", key, err)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.values[key] = data
 	return nil
 }
@@ -73,6 +79,8 @@ func (b *Bundle) Take(name string) *os.File {
 	if b == nil {
 		return nil
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	f := b.files[name]
 	delete(b.files, name)
 	return f
@@ -83,6 +91,8 @@ func (b *Bundle) Names() []string {
 	if b == nil {
 		return nil
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var names []string
 	for n := range b.files {
 		names = append(names, n)
@@ -93,9 +103,11 @@ func (b *Bundle) Names() []string {
 
 // Get reads a value and reports whether there was one that could be read.
 func (b *Bundle) Get(key string, v any) bool {
-	if b == nil || b.values[key] == nil {
+	if b == nil {
 		return false
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return json.Unmarshal(b.values[key], v) == nil
 }
 
@@ -104,6 +116,8 @@ func (b *Bundle) Close() {
 	if b == nil {
 		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for name, f := range b.files {
 		f.Close()
 		delete(b.files, name)

@@ -32,6 +32,9 @@ func (r *OS) Handoff(b *handoff.Bundle, p Process) error {
 	return b.Put(handoffKey, handed{Pid: d.Pid, Start: d.Start, Mark: d.Mark, Started: op.started})
 }
 
+// BootID names this run of the machine, "" where that isn't known.
+func BootID() string { return bootID() }
+
 // Expect keeps the process of a bundle from being reaped as an orphan before it
 // is attached. It is to be called before [NewOS].
 func Expect(b *handoff.Bundle) {
