@@ -68,7 +68,7 @@ type ProcessConfig struct {
 	Restart    string          `toml:"restart" comment:"When the service ends by itself: \"exit\" (upkeep exits with the same status, for\nsystemd to restart) or \"always\" (upkeep restarts it with growing delay)."`
 	Notify     string          `toml:"notify" comment:"What the service says by sd_notify (Linux). \"auto\": it is listened to, and a new version has\nto say READY=1 when the one before did; \"ready\": it has to, within health.start_time;\n\"off\": it gets no notify socket."`
 	Watchdog   config.Duration `toml:"watchdog" comment:"The service has to send WATCHDOG=1 this often, or it is ended and what process.restart says\nhappens. 0: only when it asks for it itself (WATCHDOG_USEC)."`
-	Handover   string          `toml:"handover" comment:"How a new version takes the connections over. \"retain\": upkeep keeps the service's\nlistening sockets open while it restarts (Linux), and the service knows nothing of it;\n\"listen-fds\": it gets the sockets below, as from systemd; \"restart\": nobody answers\nuntil the new process does. \"auto\": the best of these that works here; status says which."`
+	Handover   string          `toml:"handover" comment:"How a new version takes the connections over. \"retain\": upkeep keeps the service's\nlistening sockets open while it restarts (Linux), and the service knows nothing of it;\n\"listen-fds\": it gets the sockets below, as from systemd; \"proxy\": upkeep\nlistens for it (table proxy); \"restart\": nobody answers\nuntil the new process does. \"auto\": the best of these that works here; status says which."`
 	Sockets    []SocketConfig  `toml:"socket" comment:"Sockets that upkeep opens and passes to the service (LISTEN_FDS), which has to be made\nfor that: tables [[process.socket]] with name, network (\"tcp\", \"udp\", \"unix\", \"unixgram\"),\naddress and, for files, mode, user and group."`
 }
 
@@ -132,6 +132,7 @@ type Config struct {
 	Health  HealthConfig
 	Hooks   HooksConfig
 	Self    SelfConfig
+	Proxy   ProxyConfig
 
 	cred *process.Cred // of the service, found by findUser
 }
@@ -168,6 +169,7 @@ func Defaults() Config {
 			Probation: config.Duration(30 * time.Second),
 		},
 		Hooks: HooksConfig{Timeout: config.Duration(10 * time.Minute)},
+		Proxy: ProxyConfig{Hold: config.Duration(15 * time.Second), Drain: config.Duration(5 * time.Second)},
 		Self: SelfConfig{
 			Policy:    policy.LevelPatch,
 			Toolchain: policy.ToolchainFollow,
@@ -213,8 +215,8 @@ func (c *Config) CheckStart() error {
 	if d := c.Process.Watchdog.D(); d < 0 || d > 0 && d < 10*time.Millisecond {
 		bad("process.watchdog", "is %v; at least 10ms, or 0 for none", c.Process.Watchdog)
 	}
-	oneOf("process.handover", c.Process.Handover, HandoverAuto, HandoverRetain, HandoverListenFDs, HandoverRestart)
-	if err := c.checkSockets(); err != nil {
+	oneOf("process.handover", c.Process.Handover, HandoverAuto, HandoverRetain, HandoverListenFDs, HandoverProxy, HandoverRestart)
+	if err := errors.Join(c.checkSockets(), c.checkProxy()); err != nil {
 		errs = append(errs, err)
 	}
 	for _, l := range c.Process.Limits {
@@ -247,13 +249,13 @@ func (c *Config) CheckUpdates() error {
 		bad("updates.windows", "%v", err)
 	}
 	if c.Health.URL != "" {
-		u, err := url.Parse(c.Health.URL)
+		u, err := url.Parse(c.Health.direct(c.Proxy.Listen, c.sampleBackends()).URL)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			bad("health.url", "is %q, which is no http or https address", c.Health.URL)
 		}
 	}
 	if c.Health.TCP != "" {
-		if _, _, err := net.SplitHostPort(c.Health.TCP); err != nil {
+		if _, _, err := net.SplitHostPort(c.Health.direct(c.Proxy.Listen, c.sampleBackends()).TCP); err != nil {
 			bad("health.tcp", "is %q, which is not host:port", c.Health.TCP)
 		}
 	}

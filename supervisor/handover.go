@@ -114,7 +114,7 @@ func (e *Engine) replace(ctx context.Context, b *handoff.Bundle, u update) error
 
 // handOff puts what the engine's own parts keep into the bundle.
 func (e *Engine) handOff(b *handoff.Bundle) error {
-	return errors.Join(e.handOffCompany(b), e.listening.keeper.Handoff(b))
+	return errors.Join(e.handOffCompany(b), e.handOffFront(b), e.listening.keeper.Handoff(b))
 }
 
 // resumeParts goes on with them when nobody took over.

@@ -13,6 +13,7 @@ import (
 
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/process"
+	"example.org/upkeep/supervisor/proxy"
 	"example.org/upkeep/supervisor/retain"
 )
 
@@ -89,7 +90,15 @@ type listening struct {
 	asked  string
 	reason string
 	specs  []retain.ListenSpec
+	proxy  []proxy.Listen
 	opened bool
+}
+
+// current returns the mode in force.
+func (l *listening) current() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mode
 }
 
 // newListening makes the keeper. What systemd or the upkeep before kept is in it.
@@ -109,6 +118,9 @@ func newListening(cfg *Config, deps *Deps) *listening {
 	deps.Metrics.Func(metric.KindGauge, "upkeep_handover_sockets", "Sockets that are kept open for the service beyond the end of its process.",
 		func() float64 { return float64(l.keeper.Count()) })
 	for _, n := range deps.Received {
+		if cfg.forProxy(n.Name) {
+			continue
+		}
 		l.keeper.Restore(n.Name, n.File)
 	}
 	return l
@@ -119,11 +131,11 @@ func (l *listening) configure(cfg *Config) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.opened {
-		l.specs = cfg.listenSpecs()
+		l.specs, l.proxy = cfg.listenSpecs(), cfg.Proxy.Listen
 	}
 	l.asked = cfg.Process.Handover
 	l.choose(handoverFacts{
-		asked: l.asked, sockets: max(len(l.specs), len(l.keeper.Pass())),
+		asked: l.asked, sockets: max(len(l.specs), len(l.keeper.Pass())), proxy: len(cfg.Proxy.Listen) > 0,
 		tell: process.CanTellBinds(cfg.Service.Path),
 	})
 }
@@ -191,6 +203,11 @@ func (l *listening) status() HandoverStatus {
 	s := HandoverStatus{Mode: l.mode, Asked: l.asked, Reason: l.reason, Sockets: k.Sockets, Warnings: k.Warnings}
 	if l.mode == HandoverRetain && k.Off != "" {
 		s.Mode, s.Reason = HandoverRestart, "the service is away while it restarts, since its sockets can't be kept: "+k.Off
+	}
+	if l.mode == HandoverProxy {
+		for _, p := range l.proxy {
+			s.Sockets = append(s.Sockets, retain.Socket{Name: p.Name, Network: "tcp", Address: p.Address, Claimed: true})
+		}
 	}
 	return s
 }

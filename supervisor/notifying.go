@@ -14,6 +14,7 @@ import (
 	"example.org/upkeep/supervisor/handoff"
 	"example.org/upkeep/supervisor/notify"
 	"example.org/upkeep/supervisor/process"
+	"example.org/upkeep/supervisor/proxy"
 )
 
 // The values of process.notify.
@@ -25,9 +26,10 @@ const (
 
 // company is what belongs to one run of the service beside its process.
 type company struct {
-	session *notify.Session // nil = the service can't say anything
-	group   string          // its control group's folder, "" = none
-	main    atomic.Int64    // process id
+	session  *notify.Session // nil = the service can't say anything
+	group    string          // its control group's folder, "" = none
+	main     atomic.Int64    // process id
+	backends proxy.Backends  // where it listens behind the proxy; nil = there is none
 }
 
 // belongs reports whether a process is of the run.
@@ -39,6 +41,9 @@ func (c *company) belongs(pid int) bool {
 // where there can be some. It may be called from any goroutine.
 func (e *Engine) startProcess(spec process.Spec) (process.Process, error) {
 	c := new(company)
+	if err := e.behindProxy(c, &spec); err != nil {
+		return nil, err
+	}
 	if e.deps.Groups != nil {
 		dir, err := e.deps.Groups.Make()
 		if err != nil {
@@ -287,6 +292,7 @@ func (e *Engine) handOffCompany(b *handoff.Bundle) error {
 // runs all the same.
 func (e *Engine) takeOverCompany(b *handoff.Bundle, spec *process.Spec) *company {
 	c := new(company)
+	e.takeOverFront(b, c)
 	b.Get(groupKey, &c.group)
 	spec.Cgroup = c.group
 	if e.deps.Store != nil {

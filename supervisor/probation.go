@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"example.org/upkeep/internal/config"
 	"example.org/upkeep/supervisor/process"
 )
 
@@ -19,6 +20,7 @@ func (e *Engine) probation(ctx context.Context, c Checker, cfg HealthConfig, pro
 		return outcome{event: evFail, reason: fmt.Sprintf(format, args...), apply: blame}
 	}
 	start := time.Now()
+	cfg.StartTime = config.Duration(e.front.left(cfg.StartTime.D()))
 	if why, ok := e.awaitReady(ctx, cfg, proc); !ok {
 		if why != "" {
 			return fail("%s", why)
@@ -27,6 +29,12 @@ func (e *Engine) probation(ctx context.Context, c Checker, cfg HealthConfig, pro
 	}
 	ready := time.Now()
 	if !c.Configured() {
+		if err := e.takeTraffic(ctx, proc); err != nil {
+			if ctx.Err() != nil {
+				return outcome{event: evStop}
+			}
+			return fail("%v", err)
+		}
 		if !wait(ctx, proc, cfg.Probation.D()-time.Since(start)) {
 			return outcome{event: evStop}
 		}
@@ -49,6 +57,12 @@ func (e *Engine) probation(ctx context.Context, c Checker, cfg HealthConfig, pro
 		case err == nil:
 			if !ever {
 				e.listening.ready()
+				if err := e.takeTraffic(ctx, proc); err != nil {
+					if ctx.Err() != nil {
+						return outcome{event: evStop}
+					}
+					return fail("%v", err)
+				}
 			}
 			good, bad, ever = good+1, 0, true
 			pace = cfg.Interval.D()

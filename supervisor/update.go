@@ -272,6 +272,7 @@ func (e *Engine) took(p process.Process) {
 	e.health = Health{Configured: e.health.Configured}
 	e.metrics.up.Set(1)
 	e.accompany(p)
+	e.admit(p)
 	go func() {
 		<-p.Done()
 		e.post(func() { e.exited(p) })
@@ -342,6 +343,7 @@ func (e *Engine) restartLater() {
 	e.crashes++
 	wait := schedule.Backoff(e.crashes, restartMin, restartMax)
 	e.log.Warn("the service is started again", "in", wait)
+	e.front.hold(0)
 	time.AfterFunc(wait, func() {
 		e.post(func() {
 			if e.proc != nil || e.stopping || e.doc.Update != nil && e.doc.Update.State.touched() {
@@ -412,6 +414,7 @@ func (e *Engine) stopService() {
 		return
 	}
 	go func() {
+		e.front.hold(e.conf().Proxy.Drain.D())
 		_, err := p.Stop(e.killCtx)
 		e.post(func() {
 			if err != nil {

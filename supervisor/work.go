@@ -284,6 +284,12 @@ func (e *Engine) stopOld(proc process.Process) outcome {
 		return out
 	}
 	e.leaving(proc)
+	if e.front.overlaps() {
+		e.front.leave(proc)
+		out.apply = func(*update) { e.proc = nil }
+		return out
+	}
+	e.front.hold(e.conf().Proxy.Drain.D())
 	killed, err := proc.Stop(e.killCtx)
 	if err != nil {
 		return outcome{event: evFail, reason: err.Error()}
@@ -359,7 +365,11 @@ func serviceEnv(env []string, clear bool) []string {
 // must not keep the old version from running.
 func (e *Engine) rollBack(proc process.Process, u update, start bool) outcome {
 	var errs []error
+	beside := e.front.former() // the old process, which still has the traffic
 	if proc != nil {
+		if beside == nil {
+			e.front.hold(e.conf().Proxy.Drain.D())
+		}
 		if _, err := proc.Stop(e.killCtx); err != nil {
 			errs = append(errs, err)
 		}
@@ -368,6 +378,18 @@ func (e *Engine) rollBack(proc process.Process, u update, start bool) outcome {
 	if err := e.place.Switch(u.FromFile); err != nil {
 		errs = append(errs, err)
 		stuck = u.FromFile
+	}
+	if beside != nil && !start {
+		if _, err := beside.Stop(e.killCtx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if beside != nil && start {
+		return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func(*update) {
+			e.doc.Repair = stuck
+			e.use(u.FromFile)
+			e.goOnWith(beside)
+		}}
 	}
 	if !start {
 		return outcome{event: rolledBackEvent(errs), reason: joined(errs), apply: func(*update) {
@@ -392,6 +414,19 @@ func (e *Engine) rollBack(proc process.Process, u update, start bool) outcome {
 			e.addEvent(Event{Kind: "rollback_incomplete", Text: "the previous version runs, but: " + joined(errs)})
 		}
 	}}
+}
+
+// goOnWith makes a process that never ended the service again.
+func (e *Engine) goOnWith(p process.Process) {
+	e.proc = p
+	e.health = Health{Configured: e.health.Configured}
+	e.metrics.up.Set(1)
+	select {
+	case <-p.Done():
+		go e.post(func() { e.exited(p) }) // it ended while nobody looked
+	default:
+	}
+	e.changed()
 }
 
 func rolledBackEvent(errs []error) event {

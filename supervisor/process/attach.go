@@ -66,6 +66,7 @@ func (r *OS) Attach(b *handoff.Bundle, s Spec) (Process, error) {
 	ours.pids[h.Pid] = true
 	ours.Unlock()
 	r.mark = h.Mark
+	r.last.Store(int64(h.Pid))
 	p := &osProcess{runner: r, spec: s, done: make(chan struct{}), proc: proc, pid: h.Pid, started: h.Started}
 	if err := r.write(describe(p.pid, r.mark)); err != nil {
 		r.log.Error("the service's process can't be recorded; if upkeep is killed, the service has to be ended by hand", "err", err)

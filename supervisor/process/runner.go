@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,7 +23,11 @@ type OS struct {
 	log *slog.Logger
 
 	mark string
+	last atomic.Int64 // process id that is recorded
 }
+
+// is reports whether a process is the recorded one.
+func (r *OS) is(pid int) bool { return r.last.Load() == int64(pid) }
 
 // ours are the children that somebody waits for. Being a subreaper is a fact
 // of the whole process, and so is this. The lock is held while a child is
@@ -117,6 +122,7 @@ func (r *OS) Start(s Spec) (Process, error) {
 		return nil, fmt.Errorf("starting the service: %s was exchanged after it had been verified", s.File)
 	}
 	ours.pids[p.pid] = true
+	r.last.Store(int64(p.pid))
 	if err := r.write(describe(p.pid, r.mark)); err != nil {
 		r.log.Error("the service's process can't be recorded; if upkeep is killed, the service has to be ended by hand", "err", err)
 	}
@@ -219,6 +225,9 @@ wait:
 	err = p.killAll()
 	if err != nil {
 		return killed, err
+	}
+	if !p.runner.is(p.pid) {
+		return killed, nil // another one was started beside it, and is recorded
 	}
 	if err := p.runner.write(record{}); err != nil {
 		p.runner.log.Warn("the record of the ended process can't be cleared", "err", err)
