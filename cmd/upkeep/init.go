@@ -224,6 +224,7 @@ func (s setup) write(ctx context.Context, fd *finder, sp spec.Spec) error {
 		}
 		cfg.Discovery.Anchor = anchorName
 	}
+	cfg.Discovery = shareCache(cfg.Discovery, sharedCache)
 	text, err := config.Default(cfg)
 	if err != nil {
 		return err

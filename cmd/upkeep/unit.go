@@ -113,6 +113,8 @@ FileDescriptorStoreMax=256
 # The folder must be writable for updates. The rest of the machine is read-only.
 ProtectSystem=strict
 ReadWritePaths=` + unitQuoteWith(filepath.Dir(u.dir), "/%i") + `
+# Where the services of this host share answers about versions, if it is there.
+ReadWritePaths=-` + sharedCache + `
 ProtectHome=` + u.protectHome() + `
 PrivateTmp=yes
 PrivateDevices=yes

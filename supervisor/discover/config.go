@@ -22,7 +22,7 @@ type Config struct {
 	MaxAge     config.Duration `toml:"max_age" comment:"A source whose log was read longer ago than this is stale: nothing from it is believed"`
 	MaxSilence config.Duration `toml:"max_silence" comment:"After this time without any fresh verified answer an alert is raised"`
 	CA         string          `toml:"ca" comment:"PEM file with the certificate authorities for tls:// and https:// sources. Empty: the system's"`
-	Cache      string          `toml:"cache" comment:"Folder that the supervisors of one host share, so that a module is asked for once. Empty: none"`
+	Cache      string          `toml:"cache" comment:"Folder that the supervisors of one host share, so that a module is asked for once.\n\"upkeep init\" takes /var/cache/upkeep if it is there. Empty: none"`
 }
 
 // A Zone is a further zone with the same index.
