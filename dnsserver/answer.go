@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"bytes"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -33,11 +34,6 @@ type answer struct {
 	body       []byte
 	extra      int // offset of the additional section in body
 
-	// Of an answer for many names: where there are compression pointers, as if
-	// the question's name had the length of the encloser.
-	pointers []uint16
-	encloser int
-
 	ede     int
 	edeText string
 }
@@ -52,9 +48,10 @@ type view struct {
 	zone  *zone
 	idx   index.Reader
 	head  index.Head
-	chain *chain // nil with compact denial
-	gen   uint64 // changes with any of the others
-	stale string // why names of modules can't be answered, or ""
+	chain *chain                   // nil with compact denial
+	soa   [2]atomic.Pointer[piece] // with a chain: the SOA record in denials, without and with its signatures
+	gen   uint64                   // changes with any of the others
+	stale string                   // why names of modules can't be answered, or ""
 }
 
 // staleness says why names of modules can't be answered, or "".
@@ -103,10 +100,7 @@ func (v *view) answer(q *query, now time.Time, sign bool) (*answer, error) {
 func (v *view) answerChained(q *query, now time.Time, sign bool) (*answer, error) {
 	qname := q.name()
 	key := v.zone.key(nil, qname)
-	p := v.chain.find(key)
-	if !p.exact && !p.below {
-		return v.missing(key, p, q.do, now, sign)
-	}
+	p := v.chain.find(key) // it exists, else findChained had answered
 	b := v.builder(qname, q.do, now, sign)
 	var n node
 	var own *rrset
@@ -115,7 +109,7 @@ func (v *view) answerChained(q *query, now time.Time, sign bool) (*answer, error
 		// There are only names below. One record says it all, but programs of the
 		// ldns library want to see that no wildcard is beside the name either.
 		parent := bytes.LastIndexByte(key[:len(key)-1], 0) + 1
-		if wild := v.wildcard(key[:parent]); wild.block != p.block || wild.at != p.at {
+		if wild := v.chain.wildcard(key[:parent]); wild.block != p.block || wild.at != p.at {
 			proofs = append(proofs, b.span(wild))
 		}
 	} else {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
+	"sync/atomic"
 )
 
 // A chain holds the names of the zone that NSEC records stand at, in canonical
@@ -20,6 +21,7 @@ import (
 type chain struct {
 	blocks []*chainBlock
 	n      int
+	forgot int64 // signed records of the chain it was made from that it has not
 }
 
 // A chainBlock holds up to maxBlock links. The first is kept whole. Data has, for
@@ -30,6 +32,9 @@ type chainBlock struct {
 	first []byte
 	txt   bool
 	data  []byte
+
+	// Signed NSEC records of its links, as far as they were asked for.
+	signed atomic.Pointer[[maxBlock]atomic.Pointer[piece]]
 }
 
 const maxBlock = 64
@@ -38,6 +43,8 @@ const maxBlock = 64
 type link struct {
 	key []byte
 	txt bool // it has a TXT record
+
+	signed *piece // nil if there is none that is still right
 }
 
 // appendKey appends the key of the name before the offset end, in lower case.
@@ -196,11 +203,17 @@ func uvarint(b []byte) (v, n int) {
 
 // links appends what a block holds.
 func (b *chainBlock) links(dst []link) []link {
-	dst = append(dst, link{b.first, b.txt})
+	start := len(dst)
+	dst = append(dst, link{key: b.first, txt: b.txt})
 	for r := (chainReader{b: b.data}); r.next(); {
 		last := dst[len(dst)-1].key
 		key := make([]byte, 0, r.shared+len(r.rest))
-		dst = append(dst, link{append(append(key, last[:r.shared]...), r.rest...), r.txt})
+		dst = append(dst, link{key: append(append(key, last[:r.shared]...), r.rest...), txt: r.txt})
+	}
+	if signed := b.signed.Load(); signed != nil {
+		for i := range dst[start:] {
+			dst[start+i].signed = signed[i].Load()
+		}
 	}
 	return dst
 }
@@ -221,7 +234,46 @@ func newBlock(links []link) *chainBlock {
 		data = append(data, rest...)
 	}
 	b.data = bytes.Clone(data)
+	for i, l := range links {
+		if l.signed != nil {
+			b.keep(i, l.signed)
+		}
+	}
 	return b
+}
+
+// keep remembers the signed record of a link. It is safe for many at once.
+func (b *chainBlock) keep(i int, p *piece) (fresh bool) {
+	signed := b.signed.Load()
+	if signed == nil {
+		b.signed.CompareAndSwap(nil, new([maxBlock]atomic.Pointer[piece]))
+		if signed = b.signed.Load(); signed == nil {
+			return false // dropped meanwhile
+		}
+	}
+	return signed[i].Swap(p) == nil
+}
+
+// piece returns the signed record of a link, nil if there is none.
+func (b *chainBlock) piece(i int) *piece {
+	if signed := b.signed.Load(); signed != nil {
+		return signed[i].Load()
+	}
+	return nil
+}
+
+// drop forgets the signed records and says how many there were.
+func (b *chainBlock) drop() (n int64) {
+	signed := b.signed.Swap(nil)
+	if signed == nil {
+		return 0
+	}
+	for i := range signed {
+		if signed[i].Load() != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // newChain is a chain of the zone's own name.
@@ -247,6 +299,7 @@ func (c *chain) with(links []link) *chain {
 		}
 		old = b.links(old[:0])
 		merged = mergeLinks(merged[:0], old, links[:n])
+		out.forgot += countSigned(old) - countSigned(merged)
 		links = links[n:]
 		out.n += len(merged) - len(old)
 		for parts := (len(merged) + maxBlock - 1) / maxBlock; parts > 0; parts-- {
@@ -258,29 +311,38 @@ func (c *chain) with(links []link) *chain {
 	return out
 }
 
-// mergeLinks merges two ordered lists; of the same name the later one counts.
-func mergeLinks(dst, a, b []link) []link {
-	put := func(l link) {
-		if n := len(dst); n > 0 && bytes.Equal(dst[n-1].key, l.key) {
-			dst[n-1] = l
-			return
+func countSigned(links []link) (n int64) {
+	for i := range links {
+		if links[i].signed != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// mergeLinks merges new links into those of a block. Of the same name the later
+// one counts; what was signed stays where neither the name nor the next changed.
+func mergeLinks(dst, old, fresh []link) []link {
+	for len(old) > 0 || len(fresh) > 0 {
+		if len(fresh) == 0 || len(old) > 0 && bytes.Compare(old[0].key, fresh[0].key) <= 0 {
+			dst = append(dst, old[0])
+			old = old[1:]
+			continue
+		}
+		l := fresh[0]
+		fresh = fresh[1:]
+		last := len(dst) - 1
+		if last >= 0 && bytes.Equal(dst[last].key, l.key) {
+			if dst[last].txt == l.txt {
+				l.signed = dst[last].signed
+			}
+			dst[last] = l
+			continue
+		}
+		if last >= 0 {
+			dst[last].signed = nil
 		}
 		dst = append(dst, l)
-	}
-	for len(a) > 0 && len(b) > 0 {
-		if bytes.Compare(a[0].key, b[0].key) <= 0 {
-			put(a[0])
-			a = a[1:]
-		} else {
-			put(b[0])
-			b = b[1:]
-		}
-	}
-	for _, l := range a {
-		put(l)
-	}
-	for _, l := range b {
-		put(l)
 	}
 	return dst
 }

@@ -48,7 +48,7 @@ func TestChain(t *testing.T) {
 			if r.IntN(4) == 0 {
 				name = tr.names[r.IntN(len(tr.names))]
 			}
-			l := link{key(name), r.IntN(2) == 0}
+			l := link{key: key(name), txt: r.IntN(2) == 0}
 			if got := appendKeyName(nil, l.key, origin); !bytes.Equal(got, name) {
 				t.Fatalf("%x became %x by its key %x", name, got, l.key)
 			}
@@ -175,5 +175,68 @@ func TestChainFails(t *testing.T) {
 	idx.fail = false
 	if err := h.refresh(true); err != nil || !exists() {
 		t.Errorf("the list is back: %v", err)
+	}
+}
+
+// Another configuration adds and takes away names of the zone's own.
+func TestChainReload(t *testing.T) {
+	h := testHandler(t, with(DenialNSEC), testIndex())
+	keys := h.view.Load().zone.keys
+	for _, records := range [][]string{{"new.a.www TXT x", "@ CAA 0 issue \"ca.example.net\""}, {"aaa A 192.0.2.3"}, nil, {"www A 192.0.2.2"}} {
+		cfg := with(DenialNSEC)
+		cfg.Records = records
+		if err := h.Reload(cfg, keys); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"aaa.", "new.a.www.", "a.www.", "www.", "zzz.", "b.c.", "a.b.c.", "ns0.", "_.v0.", ""} {
+			for _, typ := range []uint16{dns.TypeA, dns.TypeCAA, dns.TypeNSEC} {
+				exchange(t, h, question(name+testZone, typ, true), client)
+			}
+		}
+	}
+	if err := h.Reload(testConfig(), keys); err != nil { // and back
+		t.Fatal(err)
+	}
+	exchange(t, h, question("missing."+testZone, dns.TypeA, true), client)
+}
+
+// More records than are kept.
+func TestChainRoom(t *testing.T) {
+	idx := memindex.New()
+	var mods []index.Module
+	for i := range 2000 {
+		mods = append(mods, memindex.Release(fmt.Sprintf("example.org/m%d", i), "v1.0.0", 1))
+	}
+	idx.Set(memindex.Head(2000), mods...)
+	h := testHandler(t, with(DenialNSEC), idx)
+	for i := range 2000 {
+		packet, err := question(fmt.Sprintf("m%d-._.example.org.v0.%s", i, testZone), dns.TypeTXT, true).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, ok := h.Respond(nil, packet, client, true); !ok || out[3]&15 != dns.RcodeNameError {
+			t.Fatalf("%x", out)
+		}
+	}
+	count := func() (n int64) {
+		for _, b := range h.view.Load().chain.blocks {
+			n += countSigned(b.links(nil))
+		}
+		return n
+	}
+	if n := h.pieces.Load(); n > h.maxPieces() || n < h.maxPieces()/2 || n != count() {
+		t.Errorf("%d records are kept, and counted as %d; the limit is %d", count(), n, h.maxPieces())
+	}
+	mods = nil
+	for i := range 500 {
+		mods = append(mods, memindex.Release(fmt.Sprintf("example.org/m%d-x", 3*i), "v1.0.0", 1))
+	}
+	idx.Set(memindex.Head(2500), mods...)
+	before := count()
+	if err := h.refresh(true); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.pieces.Load(); n != count() || n >= before || n == 0 {
+		t.Errorf("after changes %d records are kept, and counted as %d; before it were %d", count(), n, before)
 	}
 }

@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"example.org/upkeep/dnsserver/name"
 	"example.org/upkeep/tlog/index"
@@ -23,59 +24,46 @@ type Lister interface {
 
 var errNoLister = errors.New(`zone.denial: this index can't list its modules, which "nsec" needs`)
 
-// A chainKeeper keeps a chain in step with an index. It is used by one at a time.
+// A chainKeeper keeps a chain in step with an index and a zone. It is used by
+// one at a time.
 type chainKeeper struct {
 	idx    Lister
-	origin string // of the zone, in presentation format
 	mark   uint64
-	chain  *chain // of the modules alone
-
-	// What the newest whole chain was made of.
-	whole      *chain
-	of         *chain
-	zone       *zone
-	toolchains bool
-}
-
-// update returns the chain of the zone for the index as it is now.
-func (k *chainKeeper) update(z *zone) (*chain, error) {
-	c, err := k.modules(z)
-	if err != nil {
-		return nil, err
-	}
-	list, err := k.idx.Toolchains()
-	if err != nil {
-		return nil, fmt.Errorf("reading the Go releases: %w", err)
-	}
-	if k.whole != nil && k.of == c && k.zone == z && k.toolchains == (len(list) > 0) {
-		return k.whole, nil
-	}
-	whole, err := z.withOwn(c, len(list) > 0)
-	if err != nil {
-		return nil, err
-	}
-	k.whole, k.of, k.zone, k.toolchains = whole, c, z, len(list) > 0
-	return whole, nil
+	chain  *chain          // nil when it has to be made anew
+	origin string          // of the zone, in presentation format
+	pieces *atomic.Int64   // signed records that are kept with the chain, about
+	own    map[string]bool // keys of the names beside the modules; true with a TXT record below v0
 }
 
 // buildBatch is how many names are put into a chain together.
 const buildBatch = 1 << 15
 
-// modules returns the chain of the modules in the index.
-func (k *chainKeeper) modules(z *zone) (*chain, error) {
+// update returns the chain of the zone for the index as it is now.
+func (k *chainKeeper) update(z *zone) (*chain, error) {
 	paths, mark, ok := k.idx.Changes(k.mark)
 	c := k.chain
 	k.chain, k.mark = nil, mark // after an error it is made anew
+	list, err := k.idx.Toolchains()
+	if err != nil {
+		return nil, fmt.Errorf("reading the Go releases: %w", err)
+	}
+	own, err := z.ownKeys(len(list) > 0)
+	if err != nil {
+		return nil, err
+	}
+	for key := range k.own {
+		if _, still := own[key]; !still {
+			ok = false // nothing is taken out of a chain
+		}
+	}
+	var links []link
 	if !ok || c == nil || k.origin != z.text {
-		k.origin = z.text
-		var err error
 		if c, err = k.build(z); err != nil {
 			return nil, fmt.Errorf("reading the names of all modules: %w", err)
 		}
-		k.chain = c
-		return c, nil
+		k.own = nil
+		k.pieces.Store(0)
 	}
-	links := make([]link, 0, len(paths))
 	for _, path := range paths {
 		m, ok, err := k.idx.Module(path)
 		if err != nil {
@@ -85,10 +73,16 @@ func (k *chainKeeper) modules(z *zone) (*chain, error) {
 			links = z.appendLink(links, path, len(m.Majors) > 0)
 		}
 	}
+	for key, txt := range own {
+		if had, ok := k.own[key]; !ok || had != txt {
+			links = append(links, link{key: []byte(key), txt: txt})
+		}
+	}
 	if len(links) > 0 {
 		c = c.with(links)
+		k.pieces.Add(-c.forgot)
 	}
-	k.chain = c
+	k.chain, k.origin, k.own = c, z.text, own
 	return c, nil
 }
 
@@ -118,19 +112,19 @@ func (z *zone) appendLink(links []link, path string, released bool) []link {
 	if err != nil {
 		return links
 	}
-	return append(links, link{z.key(nil, wire), released})
+	return append(links, link{key: z.key(nil, wire), txt: released})
 }
 
 // key appends the key of a name of the zone.
 func (z *zone) key(dst, name []byte) []byte { return appendKey(dst, name, len(name)-len(z.origin)) }
 
-// withOwn adds the names that the zone has beside the modules. Which types they
-// have is in the zone, but for those below v0.
-func (z *zone) withOwn(c *chain, toolchains bool) (*chain, error) {
-	var links []link
+// ownKeys are the keys of the names that the zone has beside the modules. Which
+// types they have is in the zone, but for those below v0.
+func (z *zone) ownKeys(toolchains bool) (map[string]bool, error) {
+	keys := map[string]bool{}
 	for owner, n := range z.static {
 		if len(n.sets) > 0 {
-			links = append(links, link{z.key(nil, []byte(owner)), false})
+			keys[string(z.key(nil, []byte(owner)))] = false
 		}
 	}
 	for _, own := range []struct {
@@ -141,7 +135,7 @@ func (z *zone) withOwn(c *chain, toolchains bool) (*chain, error) {
 		if err != nil {
 			return nil, err
 		}
-		links = append(links, link{z.key(nil, wire), own.txt})
+		keys[string(z.key(nil, wire))] = own.txt
 	}
-	return c.with(links), nil
+	return keys, nil
 }

@@ -1,19 +1,42 @@
 package dnsserver
 
 import (
+	"bytes"
 	"encoding/binary"
-	"hash/maphash"
-	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
-// With a chain, one answer does for all names between two of it that have the
-// same closest ancestor, but for where its compression pointers point: they
-// depend on how long the question's name is. Such answers are kept under the
-// place, so that a name that nobody asked for before costs a search.
+// With a chain, the answer to a name that does not exist is put together from
+// pieces that were signed before, for this name or another one: the SOA record,
+// the NSEC record of the name before, and the one that denies a wildcard.
+
+// A piece is a record set with its signatures in wire format. It is not changed.
+type piece struct {
+	zone     *zone // whose keys signed it
+	refresh  int64
+	records  uint16
+	body     []byte
+	pointers []uint16 // where body points to the zone's name in the question
+}
+
+// maxPieces bounds the NSEC records that are kept, as a share of the answers.
+func (h *Handler) maxPieces() int64 { return int64(len(h.answers.slots)) }
+
+// denied is what a denial needs while it is made; it is used again.
+type denied struct {
+	answer answer
+	body   []byte
+	key    []byte // of the question's name
+
+	// The wildcard that was looked for last.
+	chain    *chain
+	encloser []byte // its parent's key
+	wild     place
+}
 
 // outside answers what needs no look into the zone, nil for everything else.
 func (v *view) outside(q *query) *answer {
@@ -35,77 +58,114 @@ func (v *view) outside(q *query) *answer {
 	return nil
 }
 
-// findChained answers a question by the chain, when it decides alone: about names
-// that don't exist. Else it returns nil.
+// findChained answers a question by the chain, when that decides alone: about
+// names that don't exist. Else it returns nil.
 func (h *Handler) findChained(v *view, q *query, now time.Time, how mode) (*answer, error) {
 	if a := v.outside(q); a != nil {
 		return a, nil
 	}
-	qname := q.name()
-	q.key = v.zone.key(q.key[:0], qname)
-	p := v.chain.find(q.key)
+	d := &q.denied
+	d.key = v.zone.key(d.key[:0], q.name())
+	p := v.chain.find(d.key)
 	if p.exact || p.below {
 		return nil, nil
 	}
-	var key [10]byte
-	key[0] = 0xff // no name starts with it
-	if q.do {
-		key[1] |= 1
-	}
-	if p.ofBefore {
-		key[1] |= 2
-	}
-	binary.LittleEndian.PutUint32(key[2:], uint32(p.block))
-	binary.LittleEndian.PutUint16(key[6:], uint16(p.at))
-	binary.LittleEndian.PutUint16(key[8:], uint16(p.encloser))
-	hash := maphash.Bytes(h.denials.seed, key[:])
-	a, known := h.denials.get(key[:], hash, v.gen, now.Unix())
-	if a != nil {
-		h.stat.hits.Add(1)
-		return a, nil
-	}
-	if how == crowded && !known && q.do {
-		return nil, errDenialNotSigned
-	}
-	a, err := v.missing(q.key, p, q.do, now, how >= signing)
+	d.answer = answer{aa: true, rcode: dns.RcodeNameError, ede: edeNone}
+	d.body = d.body[:0]
+	soa, err := h.soaPiece(v, q.do, now, how)
 	if err != nil {
 		return nil, err
 	}
-	a.key, a.hash, a.gen = string(key[:]), hash, v.gen
-	h.denials.put(a)
-	return a, nil
-}
-
-// missing makes the answer for names with that place in the chain, as if the
-// closest ancestor had been asked for.
-func (v *view) missing(key []byte, p place, do bool, now time.Time, sign bool) (*answer, error) {
-	encloser := appendKeyName(nil, key[:p.encloser], v.zone.origin)
-	b := builder{view: v, now: now, qname: encloser, do: do, sign: sign}
-	b.a = &answer{aa: true, rcode: dns.RcodeNameError, refresh: math.MaxInt64, ede: edeNone, body: make([]byte, 0, 768)}
-	b.add(&b.a.ns, v.zone.soaAt(v.head.Size, v.zone.denialTTL()))
-	if do {
-		b.add(&b.a.ns, b.span(p))
-		if wild := v.wildcard(key[:p.encloser]); wild.block != p.block || wild.at != p.at {
-			b.add(&b.a.ns, b.span(wild))
+	pointer := uint16(headerLen + q.nameLen - len(v.zone.origin))
+	d.add(soa, pointer)
+	if q.do {
+		span, err := h.spanPiece(v, p, now, how)
+		if err != nil {
+			return nil, err
+		}
+		d.add(span, pointer)
+		if w := d.wildcard(v.chain, d.key[:p.encloser]); w.block != p.block || w.at != p.at {
+			if span, err = h.spanPiece(v, w, now, how); err != nil {
+				return nil, err
+			}
+			d.add(span, pointer)
 		}
 	}
+	h.stat.hits.Add(1)
+	d.answer.body, d.answer.extra = d.body, len(d.body)
+	return &d.answer, nil
+}
+
+// add puts a piece into the authority section.
+func (d *denied) add(p *piece, pointer uint16) {
+	start := len(d.body)
+	d.body = append(d.body, p.body...)
+	for _, at := range p.pointers {
+		binary.BigEndian.PutUint16(d.body[start+int(at):], 0xc000|pointer)
+	}
+	d.answer.ns += p.records
+}
+
+// wildcard finds the wildcard below a name.
+func (d *denied) wildcard(c *chain, encloser []byte) place {
+	if d.chain != c || !bytes.Equal(d.encloser, encloser) {
+		d.chain, d.encloser = c, append(d.encloser[:0], encloser...)
+		d.wild = c.wildcard(encloser)
+	}
+	return d.wild
+}
+
+func (c *chain) wildcard(encloser []byte) place {
+	return c.find(append(slices.Clone(encloser), '*', 0))
+}
+
+// soaPiece is the SOA record as it stands in denials.
+func (h *Handler) soaPiece(v *view, do bool, now time.Time, how mode) (*piece, error) {
+	kept := &v.soa[0]
+	if do {
+		kept = &v.soa[1]
+	}
+	if p := kept.Load(); p != nil && now.Unix() < p.refresh {
+		return p, nil
+	}
+	p, err := v.piece(v.zone.soaAt(v.head.Size, v.zone.denialTTL()), do, now, how)
+	if err == nil {
+		kept.Store(p)
+	}
+	return p, err
+}
+
+// spanPiece is the NSEC record of the name before a place.
+func (h *Handler) spanPiece(v *view, at place, now time.Time, how mode) (*piece, error) {
+	block := v.chain.blocks[at.block]
+	if p := block.piece(at.at); p != nil && p.zone == v.zone && now.Unix() < p.refresh {
+		return p, nil
+	}
+	p, err := v.piece(v.span(at), true, now, how)
+	if err != nil {
+		return nil, err
+	}
+	if block.keep(at.at, p) && h.pieces.Add(1) > h.maxPieces() {
+		// Room is made anywhere.
+		h.pieces.Add(-v.chain.blocks[rand.IntN(len(v.chain.blocks))].drop())
+	}
+	return p, nil
+}
+
+// piece makes the piece of a set.
+func (v *view) piece(set *rrset, do bool, now time.Time, how mode) (*piece, error) {
+	b := v.builder(v.zone.origin, do, now, how >= signing)
+	b.add(&b.a.ns, set)
 	if b.err == errNotSigned {
 		b.err = errDenialNotSigned
 	}
-	b.a.extra = len(b.a.body)
-	b.a.pointers, b.a.encloser = pointers(b.a.body, int(b.a.ns)), len(encloser)
-	return b.a, b.err
-}
-
-// wildcard is the place of the wildcard below a name.
-func (v *view) wildcard(key []byte) place {
-	return v.chain.find(append(slices.Clone(key), '*', 0))
+	return &piece{zone: v.zone, refresh: b.a.refresh, records: b.a.ns, body: bytes.Clone(b.a.body), pointers: pointers(b.a.body, int(b.a.ns))}, b.err
 }
 
 // span is the NSEC record of the name before a place.
-func (b *builder) span(p place) *rrset {
-	z := b.zone
-	before, behind := b.chain.between(p)
+func (v *view) span(p place) *rrset {
+	z := v.zone
+	before, behind := v.chain.between(p)
 	owner := appendKeyName(nil, before.key, z.origin)
 	var types []uint16
 	if len(owner) > len(z.v0) && z.underV0(owner) {
@@ -114,7 +174,7 @@ func (b *builder) span(p place) *rrset {
 			types = []uint16{dns.TypeTXT, dns.TypeRRSIG, dns.TypeNSEC}
 		}
 	} else {
-		types = z.ownNode(b.head.Size, owner).types()
+		types = z.ownNode(v.head.Size, owner).types()
 	}
 	return nsecSet(owner, appendKeyName(nil, behind, z.origin), z.denialTTL(), types)
 }
@@ -141,13 +201,4 @@ func pointers(body []byte, records int) (at []uint16) {
 		i += size
 	}
 	return at
-}
-
-// movePointers makes the pointers right for a question's name of that length.
-func (a *answer) movePointers(body []byte, nameLen int) {
-	by := uint16(nameLen - a.encloser)
-	for _, at := range a.pointers {
-		p := body[at : at+2]
-		binary.BigEndian.PutUint16(p, binary.BigEndian.Uint16(p)+by)
-	}
 }

@@ -56,6 +56,7 @@ type Handler struct {
 	mu   sync.Mutex // one writer of view
 
 	chains *chainKeeper // nil with compact denial
+	pieces atomic.Int64 // NSEC records of the chain that are kept, about
 
 	answers, denials *cache
 	cookies          atomic.Pointer[[]cookieSecret]
@@ -144,7 +145,7 @@ func (h *Handler) chain(z *zone) (*chain, error) {
 		if !ok {
 			return nil, errNoLister
 		}
-		h.chains = &chainKeeper{idx: idx}
+		h.chains = &chainKeeper{idx: idx, pieces: &h.pieces}
 	}
 	return h.chains.update(z)
 }

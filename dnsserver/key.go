@@ -382,5 +382,5 @@ func (k *Key) State(now time.Time) string {
 // Anchors returns the keys that a validator can start from: those that sign
 // the key set now.
 func Anchors(keys []*Key, now time.Time) []*Key {
-	return newSigner(nil, keys, DefaultValidity, 0, 0, now, func() {}).sepKeys
+	return newSigner(nil, keys, DefaultValidity, 0, now, func() {}).sepKeys
 }

@@ -35,7 +35,7 @@ type query struct {
 	class    uint16
 	lower    [maxName + 3]byte // the name in lower case, with room for the rest of a cache key
 	nameLen  int
-	key      []byte // room for the name's key in a chain
+	denied   denied // room for an answer that denies the name
 
 	edns        bool
 	version     uint8

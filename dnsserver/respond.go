@@ -236,9 +236,6 @@ func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now 
 	out = binary.BigEndian.AppendUint16(out, ar)
 	out = append(out, q.question...)
 	out = append(out, body...)
-	if len(a.pointers) > 0 && len(body) > 0 {
-		a.movePointers(out[len(out)-len(body):], q.nameLen)
-	}
 	if q.edns {
 		out = opt.append(out, start, limit)
 	}

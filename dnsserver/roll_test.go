@@ -93,7 +93,7 @@ func TestRollKeepsValid(t *testing.T) {
 					keys = apply(t, dir, r, err)
 					parent = parent[1:]
 				}
-				s := newSigner(nil, keys, DefaultValidity, 64, 16, now, func() {})
+				s := newSigner(nil, keys, DefaultValidity, 64, now, func() {})
 				shown := map[uint16]bool{}
 				for _, k := range keys {
 					if k.published(now) {

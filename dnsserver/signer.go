@@ -80,7 +80,7 @@ type signer struct {
 	kept, denials sigTable
 }
 
-func newSigner(zone []byte, keys []*Key, validity time.Duration, slots, denials int, now time.Time, made func()) *signer {
+func newSigner(zone []byte, keys []*Key, validity time.Duration, slots int, now time.Time, made func()) *signer {
 	s := &signer{zone: zone, validity: validity, made: made}
 	for _, k := range keys {
 		if k.signer == nil || !k.active(now) {
@@ -100,14 +100,14 @@ func newSigner(zone []byte, keys []*Key, validity time.Duration, slots, denials 
 		s.sepKeys = s.zoneKeys
 	}
 	s.kept.init(slots)
-	s.denials.init(denials)
+	s.denials.init(slots / 4)
 	return s
 }
 
 // sameAs reports whether another signer makes the same signatures.
 func (s *signer) sameAs(o *signer) bool {
 	same := func(a, b *Key) bool { return a.Public.String() == b.Public.String() }
-	return bytes.Equal(s.zone, o.zone) && s.validity == o.validity && len(s.denials.slots) == len(o.denials.slots) && slices.EqualFunc(s.zoneKeys, o.zoneKeys, same) &&
+	return bytes.Equal(s.zone, o.zone) && s.validity == o.validity && slices.EqualFunc(s.zoneKeys, o.zoneKeys, same) &&
 		slices.EqualFunc(s.sepKeys, o.sepKeys, same)
 }
 

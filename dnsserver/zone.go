@@ -79,11 +79,7 @@ func newZone(cfg ZoneConfig, keys []*Key, slots int, now time.Time, made func())
 		}
 		rrs = append(rrs, z.keyRecords(k, now)...)
 	}
-	denials := slots / 4
-	if cfg.Denial == DenialNSEC {
-		denials = slots // they serve again and again
-	}
-	z.signer = newSigner(origin, keys, cfg.Validity.D(), slots, denials, now, made)
+	z.signer = newSigner(origin, keys, cfg.Validity.D(), slots, now, made)
 	if len(z.signer.zoneKeys) == 0 {
 		return nil, fmt.Errorf("%w for %s is active now", ErrNoKeys, text)
 	}
