@@ -200,6 +200,12 @@ func (tab *Tab) Go(url string) {
 	tab.do("opening "+url, chromedp.Navigate(url), chromedp.WaitReady(chromedp.CSS("body")))
 }
 
+// Start begins to open an address and does not wait for the page.
+func (tab *Tab) Start(url string) {
+	tab.t.Helper()
+	Eval[any](tab, "location.href = "+quote(url)+"; null")
+}
+
 // Click clicks with the mouse on what a CSS selector finds.
 func (tab *Tab) Click(css string) {
 	tab.t.Helper()
