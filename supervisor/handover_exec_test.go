@@ -171,7 +171,7 @@ func TestHandoverKilled(t *testing.T) {
 			go func() {
 				_, err := new(net.Dialer).DialContext(context.Background(), "tcp", o.addr)
 				if err == nil {
-					err = asked(o.addr)
+					err = asked(o.addr, "")
 				}
 				answers <- err
 			}()
@@ -188,8 +188,8 @@ func TestHandoverKilled(t *testing.T) {
 }
 
 // asked is what becomes of one request.
-func asked(addr string) error {
+func asked(addr, path string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), clientTimeout)
 	defer cancel()
-	return httpClient("", 1, "http://"+addr+"/", newConns(), nil).send(ctx, 0)
+	return httpClient("", 1, "http://"+addr+"/"+path, newConns(), nil).send(ctx, 0)
 }
