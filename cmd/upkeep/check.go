@@ -141,6 +141,10 @@ type checkJSON struct {
 	Proof     string       `json:"proof,omitempty"`
 	Source    string       `json:"source,omitempty"`
 	TTL       float64      `json:"ttl_seconds,omitempty"`
+	Fresh     bool         `json:"fresh"`
+	Stale     *time.Time   `json:"stale_since,omitempty"`
+	LastFresh *time.Time   `json:"last_fresh,omitempty"`
+	Silent    bool         `json:"silent,omitempty"` // for longer than max_silence
 	Sources   []sourceJSON `json:"sources,omitempty"`
 	Events    []string     `json:"events,omitempty"`
 	Error     string       `json:"error,omitempty"`
@@ -170,6 +174,13 @@ func checkResult(asked string, a discover.Answer, err error) checkJSON {
 	}
 	if a.Status != nil {
 		r.LogSize, r.LogRead = a.Status.Size, &a.Status.At
+	}
+	r.Fresh, r.Silent = a.Fresh.StaleSince.IsZero(), a.Fresh.Silent
+	if !r.Fresh {
+		r.Stale = &a.Fresh.StaleSince
+	}
+	if !a.Fresh.Last.IsZero() {
+		r.LastFresh = &a.Fresh.Last
 	}
 	for _, s := range a.Sources {
 		j := sourceJSON{Source: s.Source, Zone: s.Zone, Server: s.Server, Transport: s.Transport, Versions: s.Versions,
@@ -237,6 +248,8 @@ func printAnswer(w io.Writer, asked string, a discover.Answer, err error, each b
 		row("from", "%s", a.Source)
 	}
 	switch {
+	case a.Fresh.StaleSince.IsZero() && err == nil:
+		row("fresh", "yes")
 	case !a.Fresh.StaleSince.IsZero() && a.Fresh.Last.IsZero():
 		row("fresh", "no: there never was a fresh verified answer")
 	case !a.Fresh.StaleSince.IsZero():

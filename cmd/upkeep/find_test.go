@@ -205,7 +205,7 @@ func TestPrintAnswer(t *testing.T) {
 	var out bytes.Buffer
 	a, err := askPackage(t.Context(), d, "example.org/hello/cmd/hello")
 	printAnswer(&out, "example.org/hello/cmd/hello", a, err, true)
-	for _, want := range []string{"module     example.org/hello\n", "newest     v1.0.1, discovered ", "also       v0.3.0", "Go         go1.27.4, go1.26.11 (previous)", "log        100 records, read ", "root (key ", "l.upkeep.test. key "} {
+	for _, want := range []string{"module     example.org/hello\n", "newest     v1.0.1, discovered ", "also       v0.3.0", "Go         go1.27.4, go1.26.11 (previous)", "log        100 records, read ", "fresh      yes\n", "root (key ", "l.upkeep.test. key "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
 		}
@@ -216,8 +216,17 @@ func TestPrintAnswer(t *testing.T) {
 	if !strings.Contains(out.String(), "not found  module example.org/nothing not found: asked udp://") {
 		t.Error(out.String())
 	}
-	if r := checkResult("example.org/nothing", a, err); r.Exit != checkNotFound || !r.Validated || r.LogSize != 100 {
+	if r := checkResult("example.org/nothing", a, err); r.Exit != checkNotFound || !r.Validated || r.LogSize != 100 || !r.Fresh || r.LastFresh == nil {
 		t.Errorf("%+v", r)
+	}
+	w.tree.Mu.Lock()
+	w.tree.Attack = changeTXT
+	w.tree.Mu.Unlock()
+	out.Reset()
+	a, err = askPackage(t.Context(), d, "example.org/hello")
+	printAnswer(&out, "example.org/hello", a, err, false)
+	if r := checkResult("example.org/hello", a, err); r.Exit != checkDoubt || r.Validated || r.Fresh || r.Stale == nil || !strings.Contains(out.String(), "fresh      no, stale since ") {
+		t.Errorf("%+v\n%s", r, out.String())
 	}
 }
 
