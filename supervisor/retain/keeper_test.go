@@ -194,7 +194,7 @@ func TestRestart(t *testing.T) {
 		if len(r.lost) > 0 {
 			t.Errorf("lost: %v", r.lost)
 		}
-		if st := r.keeper.Status(); st.Off != "" || len(st.Sockets) != 2 || len(st.Warnings) > 0 || !strings.Contains(fmt.Sprint(st.Sockets), addr) {
+		if st := r.keeper.Status(); st.Off != "" || len(st.Sockets) != 2 || len(st.Warnings) > 0 && os.Getuid() == 0 || !strings.Contains(fmt.Sprint(st.Sockets), addr) {
 			t.Errorf("status %+v", st)
 		}
 	}

@@ -168,7 +168,11 @@ func quiet(fd int) error {
 	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_GET_FILTER); err == nil && n > 0 {
 		return errors.New("the service has a filter of its own on it")
 	}
-	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(synOnly)), Filter: &synOnly[0]})
+	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(synOnly)), Filter: &synOnly[0]})
+	if errors.Is(err, unix.EPERM) {
+		return errors.New("the kernel wants CAP_NET_ADMIN for holding them off")
+	}
+	return err
 }
 
 // loud takes the filter away.
