@@ -76,7 +76,12 @@ func (e *Engine) act(a Action) error {
 			return e.askRollback(a)
 		}
 		return e.askUpdate(a)
+	case VerbSchedule:
+		return e.appoint(a)
 	case VerbCancel:
+		if !busy && e.doc.Appointment != nil {
+			return e.disappoint(a)
+		}
 		if !busy {
 			return refuse("no update is under way")
 		}
@@ -215,9 +220,8 @@ func (e *Engine) decide(a Action) error {
 		e.doc.Paused, e.doc.PausedBy, e.doc.PausedWhy = old.Paused, old.PausedBy, old.PausedWhy
 		return refuse("the decision can't be kept: %v", err)
 	}
-	e.record(Result{ID: e.now().UTC().Format("20060102T150405.000"), Kind: a.Verb, Result: "done", Reason: why, By: a.By,
-		From: e.running(), To: Pair{a.Version, a.GoVersion}, Started: e.now(), Ended: e.now()})
-	e.log.Info("decision", "verb", a.Verb, "version", a.Version, "go_version", a.GoVersion, "by", a.By)
+	a.Reason = why
+	e.recordDecision(a, Pair{a.Version, a.GoVersion})
 	e.replan()
 	return nil
 }
@@ -262,6 +266,7 @@ func (e *Engine) status() Status {
 		Paused: e.doc.Paused, PausedBy: e.doc.PausedBy, PausedReason: e.doc.PausedWhy, Hold: e.doc.Hold, HoldBy: e.doc.HoldBy,
 		Pin: e.doc.Pin, Skips: slices.Clone(e.doc.Skips), Events: slices.Clone(e.doc.Events), History: slices.Clone(e.history),
 	}
+	s.Scheduled = e.appointed()
 	s.Service = e.serviceStatus()
 	for _, b := range e.doc.Installed {
 		s.Kept = append(s.Kept, Kept{Pair: b.Pair, Sum: b.Sum, File: b.File, Size: b.Size, Since: b.Since, Running: b.File == e.current})
@@ -318,6 +323,9 @@ func (e *Engine) planStatus() Plan {
 		if f, ok := e.doc.Failures[p.Candidate.Pair.String()]; ok {
 			p.Candidate.Wait = f.words()
 		}
+		if ap := e.doc.Appointment; ap != nil && ap.Pair == p.Candidate.Pair {
+			p.Automatic, p.Reason, p.Candidate.When, p.Candidate.Wait = true, "", ap.At, ap.By+" asked for this time"
+		}
 	}
 	p.Versions = verdicts(d, e.atHand)
 	return p
@@ -330,7 +338,7 @@ func verdicts(d policy.Decision, atHand func(Pair) bool) []VersionVerdict {
 		pair := Pair{v.Version, v.GoVersion}
 		running := v.Kind == policy.KindRunning
 		list = append(list, VersionVerdict{
-			Pair: pair, Kind: v.Kind, Discovered: v.Discovered, Chosen: v.Chosen, Running: running, Installed: running || atHand(pair),
+			Pair: pair, Path: v.Path, Kind: v.Kind, Discovered: v.Discovered, Chosen: v.Chosen, Running: running, Installed: running || atHand(pair),
 			Skipped: v.Skipped, Pinned: v.Pinned, Retracted: v.Retracted, Deprecated: v.Deprecated, Reason: v.Reason,
 		})
 	}

@@ -28,6 +28,8 @@ type document struct {
 	Last      *Result              `json:"last_result,omitempty"`
 	Known     *known               `json:"known,omitempty"`
 	Self      selfDocument         `json:"self,omitzero"`
+
+	Appointment *appointment `json:"appointment,omitempty"`
 }
 
 // selfDocument is what there is to know of upkeep itself.
@@ -105,6 +107,8 @@ type failure struct {
 	Until     time.Time `json:"until"`
 	Text      string    `json:"text"`
 	Cancelled bool      `json:"cancelled,omitempty"` // somebody didn't want it now
+	Pair      Pair      `json:"pair,omitzero"`
+	Permanent bool      `json:"permanent,omitempty"` // the same build fails again
 }
 
 // words say why a candidate isn't installed yet.

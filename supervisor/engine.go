@@ -79,6 +79,12 @@ type Engine struct {
 	selfErr      string // of the last question for upkeep's own versions
 	selfWork     *work
 	selfTimer    *time.Timer
+	// For the goroutine that asks only.
+	majorsOf    string
+	majorsAsked time.Time
+	majorsSeen  []policy.Release
+
+	appointTimer *time.Timer
 	trial        bool            // this is a version on trial: it changes nothing
 	taken        bool            // the version before handed everything over
 	runCtx       context.Context // of Run: ends when upkeep is told to
@@ -345,6 +351,7 @@ func (e *Engine) load() {
 		e.stateErr = err
 	}
 	e.doc = doc
+	e.knowStates()
 	if !found && err == nil && e.conf().Updates.Paused {
 		e.doc.Paused, e.doc.PausedBy = true, "configuration"
 	}
@@ -370,6 +377,21 @@ func (e *Engine) load() {
 }
 
 const maxHistory = 100
+
+// knowStates deals with a journal that a newer upkeep wrote, in whose states
+// this one can't find its way: the service may have been touched.
+func (e *Engine) knowStates() {
+	if u := e.doc.Update; u != nil && transitions[u.State] == nil {
+		e.log.Error("the journal has a state that this upkeep does not know", "state", u.State)
+		if u.State = StateProbation; u.FromFile == "" {
+			e.doc.Update = nil
+		}
+	}
+	if u := e.doc.Self.Update; u != nil && selfTransitions[u.State] == nil {
+		e.log.Error("the journal has a state that this upkeep does not know", "state", u.State)
+		e.doc.Self.Update = nil
+	}
+}
 
 // look finds out which binary the service's name stands for and what it is.
 func (e *Engine) look() {

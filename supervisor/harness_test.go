@@ -35,15 +35,19 @@ type bench struct {
 	deps Deps
 	reg  *metric.Registry
 
-	mu       sync.Mutex
-	releases []policy.Release
-	askErr   error
-	lookErr  error
-	downErr  error
-	content  *string       // when set, what a binary contains
-	slow     chan struct{} // when set, a lookup waits for it or its context
-	program  string        // every version's binary; "" = this test binary
-	self     []string      // versions of upkeep itself
+	mu        sync.Mutex
+	releases  []policy.Release
+	askErr    error
+	lookErr   error
+	downErr   error
+	content   *string       // when set, what a binary contains
+	slow      chan struct{} // when set, a lookup waits for it or its context
+	program   string        // every version's binary; "" = this test binary
+	self      []string      // versions of upkeep itself
+	gos       []policy.GoRelease
+	majors    map[string]string // newest version of other module paths
+	look      func(spec.Spec) error
+	withdrawn string
 
 	engine *Engine
 	cancel context.CancelFunc
@@ -93,6 +97,8 @@ func (w testWriter) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+func newDiscard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func freeAddr(t testing.TB) string {
 	t.Helper()
@@ -182,7 +188,16 @@ func (b *bench) Ask(_ context.Context, module string) (Known, error) {
 		}
 		return k, nil
 	}
-	return Known{Releases: slices.Clone(b.releases), Source: "test", Proof: "by hand", LogSize: 7}, b.askErr
+	if v, ok := b.majors[module]; ok {
+		return Known{Releases: []policy.Release{{Version: v}}, Source: "test"}, nil
+	}
+	return Known{Releases: slices.Clone(b.releases), GoReleases: slices.Clone(b.gos), Source: "test", Proof: "by hand", LogSize: 7}, b.askErr
+}
+
+func (b *bench) Withdrawn(context.Context, string, string) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.withdrawn, nil
 }
 
 func (b *bench) List(context.Context, string, string) ([]policy.Release, error) { return nil, nil }
@@ -190,6 +205,9 @@ func (b *bench) List(context.Context, string, string) ([]policy.Release, error) 
 func (b *bench) Lookup(ctx context.Context, s spec.Spec, progress func(Progress)) (Binary, error) {
 	b.mu.Lock()
 	err, slow := b.lookErr, b.slow
+	if b.look != nil && err == nil {
+		err = b.look(s)
+	}
 	b.mu.Unlock()
 	progress(Progress{Step: "building"})
 	if slow != nil {

@@ -5,6 +5,8 @@ import (
 
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/policy"
+	"example.org/upkeep/supervisor/process"
+	"example.org/upkeep/supervisor/schedule"
 )
 
 type metrics struct {
@@ -26,6 +28,9 @@ type metrics struct {
 	discoveryFailures metric.Counter
 	verifications     metric.CounterVec
 	logSize           metric.Gauge
+	heldBack          metric.GaugeVec
+	used              metric.CounterVec
+	usedMemory        metric.Gauge
 	selfInfo          metric.GaugeVec
 	selfAvailable     metric.Gauge
 	selfUpdates       metric.CounterVec
@@ -58,6 +63,9 @@ func newMetrics(reg *metric.Registry, kinds []string) *metrics {
 		discoveryFailures: counter("discovery_failures_total", "Rounds of discovery without a validated answer."),
 		verifications:     reg.CounterVec("upkeep_verification_failures_total", "Things from the network that failed verification: somebody lies or something is broken.", "kind"),
 		logSize:           gauge("log_size", "Size of the log behind the last answer of discovery, in records."),
+		heldBack:          reg.GaugeVec("upkeep_update_held", "1 for what keeps the next update from being installed now.", "reason"),
+		used:              reg.CounterVec("upkeep_service_cpu_seconds_total", "Processor time of processes of the service that have ended.", "mode"),
+		usedMemory:        gauge("service_max_rss_bytes", "Most memory that the service's process that ended last had at a time."),
 		selfInfo:          reg.GaugeVec("upkeep_self_info", "The running upkeep; always 1.", "version", "go_version"),
 		selfAvailable:     gauge("self_update_available", "1 when a newer version of upkeep itself is known that may be installed, by itself or by hand."),
 		selfUpdates:       reg.CounterVec("upkeep_self_updates_total", "Updates of upkeep itself by how they ended, as seen by the version that runs.", "result"),
@@ -71,6 +79,12 @@ func newMetrics(reg *metric.Registry, kinds []string) *metrics {
 	for _, r := range []string{ResultInstalled, ResultRolledBack, ResultRefused, ResultFailed, ResultCancelled, ResultPostponed} {
 		m.updates.With(r)
 		m.selfUpdates.With(r)
+	}
+	for _, r := range heldReasons {
+		m.heldBack.With(r)
+	}
+	for _, mode := range []string{"user", "system"} {
+		m.used.With(mode)
 	}
 	for _, k := range append(kinds, otherKind) {
 		m.kinds[k] = true
@@ -122,6 +136,25 @@ func (m *metrics) plan(d policy.Decision, doc document) {
 	}
 	m.paused.Set(number(doc.Paused))
 	m.held.Set(number(doc.Hold))
+}
+
+// heldReasons are the labels of upkeep_update_held.
+var heldReasons = []string{"policy", "hold", "pause", "config", "state", "binary", schedule.WaitDelay, schedule.WaitRetry, schedule.WaitWindow, schedule.WaitSpread, "appointment"}
+
+func (m *metrics) holds(reason string) {
+	for _, r := range heldReasons {
+		m.heldBack.With(r).Set(number(r == reason))
+	}
+}
+
+// ended counts what a process of the service used.
+func (m *metrics) ended(x process.Exit) {
+	if x.Rusage == nil {
+		return
+	}
+	m.used.With("user").Add(x.Rusage.User.Seconds())
+	m.used.With("system").Add(x.Rusage.System.Seconds())
+	m.usedMemory.Set(float64(x.Rusage.MaxRSS))
 }
 
 func number(b bool) float64 {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"time"
 
+	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
 
 	"example.org/upkeep/supervisor/policy"
@@ -26,6 +29,7 @@ func (e *Engine) policyInput() policy.Input {
 	for _, s := range e.doc.Skips {
 		in.Skips = append(in.Skips, policy.Skip{Version: s.Version, GoVersion: s.GoVersion, Why: s.Why})
 	}
+	in.Refused = refused(e.doc.Failures, in.Now)
 	k := e.doc.Known
 	if k == nil {
 		return in
@@ -49,6 +53,42 @@ func (e *Engine) policyInput() policy.Input {
 		in.GoReleases = append(in.GoReleases, g)
 	}
 	return in
+}
+
+// refused are the builds that failed and would fail again: while they wait,
+// an older Go version is tried.
+func refused(failures map[string]failure, now time.Time) []policy.Pair {
+	var list []policy.Pair
+	for _, f := range failures {
+		if f.Permanent && f.Until.After(now) {
+			list = append(list, f.Pair.policy())
+		}
+	}
+	return list
+}
+
+// forgotten is for how long what isn't told of any more is remembered.
+const forgotten = 90 * 24 * time.Hour
+
+// forget drops what was remembered of versions that nobody tells of any more.
+func forget(first map[string]time.Time, failures map[string]failure, in policy.Input) {
+	known := map[string]bool{}
+	for _, r := range in.Releases {
+		known[r.Path+"@"+r.Version] = true
+	}
+	for _, g := range in.GoReleases {
+		known[g.Version] = true
+	}
+	for key, t := range first {
+		if !known[key] && in.Now.Sub(t) > forgotten {
+			delete(first, key)
+		}
+	}
+	for key, f := range failures {
+		if in.Now.Sub(f.Until) > forgotten {
+			delete(failures, key)
+		}
+	}
 }
 
 // discovered bounds what an index says of a version's age by when it was first
@@ -86,11 +126,15 @@ func (e *Engine) replan() {
 	e.metrics.plan(e.decision, e.doc)
 	defer e.changed()
 	defer e.replanSelf()
+	e.metrics.holds(e.heldBy())
 	u := e.doc.Update
 	if e.busy() || e.selfBusy() || e.stopping || e.trial {
 		return
 	}
 	e.repair()
+	if e.keepAppointment() {
+		return
+	}
 	c := e.decision.Candidate
 	if c == nil || e.automatic(c) != "" {
 		if u != nil {
@@ -140,6 +184,31 @@ func (e *Engine) automatic(c *policy.Candidate) string {
 		return "updates are off: the service's name stands for a version that was rolled back"
 	}
 	return ""
+}
+
+// heldBy names what keeps the candidate from being installed now, "" when
+// nothing does or there is none.
+func (e *Engine) heldBy() string {
+	c := e.decision.Candidate
+	switch {
+	case c == nil:
+		return ""
+	case e.doc.Appointment != nil && e.doc.Appointment.Pair == pairOf(c.Pair):
+		return "appointment"
+	case e.doc.Hold:
+		return "hold"
+	case c.Manual:
+		return "policy"
+	case e.doc.Paused:
+		return "pause"
+	case e.deps.UpdatesErr != nil:
+		return "config"
+	case e.infoErr != nil:
+		return "binary"
+	case e.stateErr != nil || e.doc.Repair != "":
+		return "state"
+	}
+	return e.when(c, e.doc.Update, e.now()).Kind
 }
 
 func (e *Engine) when(c *policy.Candidate, u *update, now time.Time) schedule.When {
@@ -231,28 +300,31 @@ var errNoModule = errors.New("the service's module is not known")
 func (e *Engine) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var module, line string
+	var path, line string
 	var need bool
 	if err := e.do(ctx, func() {
-		module = e.info.Spec.Module
-		if module == "" {
-			module = e.conf().Service.Module
+		path = e.info.Spec.Module
+		if path == "" {
+			path = e.conf().Service.Module
 		}
 		need, line = e.decision.NeedList, semver.MajorMinor(e.info.Spec.Version)
 	}); err != nil {
 		return err
 	}
-	if e.deps.Versions == nil || module == "" {
-		e.post(func() { e.learned(module, Known{}, errNoModule) })
+	if e.deps.Versions == nil || path == "" {
+		e.post(func() { e.learned(path, Known{}, errNoModule) })
 		return errNoModule
 	}
-	k, err := e.deps.Versions.Ask(ctx, module)
+	k, err := e.deps.Versions.Ask(ctx, path)
+	if err == nil {
+		k.Releases = append(k.Releases, e.majors(ctx, path)...)
+	}
 	if e.ended != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return err
 	}
-	e.post(func() { e.learned(module, k, err) })
+	e.post(func() { e.learned(path, k, err) })
 	if err == nil && need {
-		list, errList := e.deps.Versions.List(ctx, module, line)
+		list, errList := e.deps.Versions.List(ctx, path, line)
 		e.post(func() {
 			if errList != nil {
 				e.log.Warn("patches of the running line can't be listed", "line", line, "err", errList)
@@ -269,21 +341,21 @@ func (e *Engine) ask(ctx context.Context) error {
 func (e *Engine) askSelf(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var module, line string
+	var path, line string
 	var need bool
 	if err := e.do(ctx, func() {
 		if e.selfOff() == "" {
-			module = e.deps.Self.Module
+			path = e.deps.Self.Module
 		}
 		need, line = e.selfDecision.NeedList, semver.MajorMinor(e.deps.Self.Version)
-	}); err != nil || module == "" || e.deps.Versions == nil {
+	}); err != nil || path == "" || e.deps.Versions == nil {
 		return
 	}
-	k, err := e.deps.Versions.Ask(ctx, module)
+	k, err := e.deps.Versions.Ask(ctx, path)
 	var listed []policy.Release
 	if err == nil && need {
 		var errList error
-		if listed, errList = e.deps.Versions.List(ctx, module, line); errList != nil {
+		if listed, errList = e.deps.Versions.List(ctx, path, line); errList != nil {
 			e.log.Warn("patches of upkeep's own line can't be listed", "line", line, "err", errList)
 		}
 	}
@@ -293,8 +365,51 @@ func (e *Engine) askSelf(ctx context.Context) {
 	e.post(func() { e.learnedSelf(k, listed, err) })
 }
 
+// majorsEvery is the least time between questions for other major versions.
+const majorsEvery = time.Hour
+
+// majors asks for major versions under other module paths, to show them. That
+// there is none is the rule, and whatever is wrong with the answer is no
+// reason for anything, since none of them is ever installed.
+func (e *Engine) majors(ctx context.Context, path string) []policy.Release {
+	if time.Since(e.majorsAsked) < majorsEvery && !e.majorsAsked.IsZero() && e.majorsOf == path {
+		return e.majorsSeen
+	}
+	e.majorsAsked, e.majorsOf, e.majorsSeen = time.Now(), path, nil
+	prefix, major, ok := module.SplitPathVersion(path)
+	if !ok || strings.HasPrefix(path, "gopkg.in/") {
+		return nil
+	}
+	n := 1
+	if major != "" {
+		n, _ = strconv.Atoi(major[len("/v"):])
+	}
+	for range maxMajors {
+		n++
+		next := fmt.Sprintf("%s/v%d", prefix, n)
+		k, err := e.deps.Versions.Ask(ctx, next)
+		if err != nil {
+			break
+		}
+		found := false
+		for _, r := range k.Releases {
+			if r.Path == "" && module.CheckPathMajor(r.Version, fmt.Sprintf("/v%d", n)) == nil && semver.Prerelease(r.Version) == "" {
+				r.Path, found = next, true
+				e.majorsSeen = append(e.majorsSeen, r)
+			}
+		}
+		if !found {
+			break
+		}
+	}
+	return e.majorsSeen
+}
+
+// maxMajors bounds how many major versions ahead are asked for.
+const maxMajors = 5
+
 // learned takes what discovery found.
-func (e *Engine) learned(module string, k Known, err error) {
+func (e *Engine) learned(path string, k Known, err error) {
 	now := e.now()
 	e.knowledge.Asked, e.knowledge.StaleSince, e.knowledge.Silent = now, k.StaleSince, k.Silent
 	for _, ev := range k.Events {
@@ -321,9 +436,10 @@ func (e *Engine) learned(module string, k Known, err error) {
 	}
 	e.knowledge.Source, e.knowledge.Proof, e.knowledge.LogSize = k.Source, k.Proof, k.LogSize
 	e.metrics.logSize.Set(float64(k.LogSize))
-	e.doc.Known = &known{Module: module, Releases: k.Releases, GoReleases: k.GoReleases, Source: k.Source, Proof: k.Proof, LogSize: k.LogSize, At: now}
+	e.doc.Known = &known{Module: path, Releases: k.Releases, GoReleases: k.GoReleases, Source: k.Source, Proof: k.Proof, LogSize: k.LogSize, At: now}
 	seen := len(e.doc.FirstSeen)
 	e.replan()
+	forget(e.doc.FirstSeen, e.doc.Failures, e.policyInput())
 	// First sightings are kept at once, since delays count from them; the rest can wait.
 	if len(e.doc.FirstSeen) != seen || e.dirty && now.Sub(e.saved) > time.Minute {
 		_ = e.save() // save reports

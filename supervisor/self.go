@@ -70,6 +70,7 @@ func (e *Engine) selfInput() policy.Input {
 	for _, s := range d.Skips {
 		in.Skips = append(in.Skips, policy.Skip{Version: s.Version, GoVersion: s.GoVersion, Why: s.Why})
 	}
+	in.Refused = refused(d.Failures, in.Now)
 	k := d.Known
 	if k == nil {
 		return in
@@ -294,6 +295,7 @@ func (e *Engine) learnedSelf(k Known, listed []policy.Release, err error) {
 	before := maps.Clone(d.FirstSeen)
 	d.Known = &known{Module: e.deps.Self.Module, Releases: k.Releases, GoReleases: k.GoReleases, Source: k.Source, Proof: k.Proof, LogSize: k.LogSize, At: e.now()}
 	e.replanSelf()
+	forget(d.FirstSeen, d.Failures, e.selfInput())
 	if len(d.FirstSeen) != len(before) {
 		_ = e.save() // save reports
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"example.org/upkeep/supervisor/process"
+	"example.org/upkeep/supervisor/proxy"
 )
 
 // The services of the tests are this test binary under versioned names: the
@@ -32,6 +33,7 @@ const (
 
 func TestMain(m *testing.M) {
 	process.Shim()
+	proxy.Helper()
 	if pid, err := strconv.Atoi(os.Getenv(envTest)); err == nil {
 		go outliveNot(pid)
 	}

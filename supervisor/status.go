@@ -162,6 +162,7 @@ type Candidate struct {
 // VersionVerdict says of one known version what the policy makes of it.
 type VersionVerdict struct {
 	Pair
+	Path       string    `json:"path,omitempty"`       // module path, if it is another one (/v2)
 	Kind       string    `json:"kind"`                 // running, patch, minor, major, toolchain, older, prerelease
 	Discovered time.Time `json:"discovered,omitzero"`  // zero when unknown
 	Chosen     bool      `json:"chosen"`               // it is the candidate

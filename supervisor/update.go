@@ -183,7 +183,7 @@ func (e *Engine) rememberIn(failures map[string]failure, u *update, err error) {
 	cfg := e.conf().Updates
 	key := u.To.String()
 	f := failures[key]
-	f.Cancelled = false
+	f.Cancelled, f.Pair, f.Permanent = false, u.To, false
 	f.Count++
 	f.Text = err.Error()
 	limit := cfg.BackoffMax.D()
@@ -193,7 +193,8 @@ func (e *Engine) rememberIn(failures map[string]failure, u *update, err error) {
 	f.Until = e.now().Add(schedule.Backoff(f.Count, cfg.BackoffMin.D(), limit))
 	var permanent *PermanentError
 	if errors.As(err, &permanent) {
-		f.Until = e.now().Add(limit)
+		// Another Go version helps a build, not what its author took back.
+		f.Until, f.Permanent = e.now().Add(limit), !errors.Is(err, errRetracted)
 	}
 	failures[key] = f
 }
@@ -283,6 +284,7 @@ func (e *Engine) took(p process.Process) {
 // exited handles the end of a process.
 func (e *Engine) exited(p process.Process) {
 	e.lastExit = p.Exit().String()
+	e.metrics.ended(p.Exit())
 	if e.proc != p {
 		return
 	}

@@ -120,6 +120,9 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 			f.list.remember(installed{Pair: u.From, File: kept, Sum: fromSum, Size: fromSize, Since: fileTime(kept)})
 		}
 	}
+	if err := e.stillWanted(ctx, u, f.spec.Module); err != nil {
+		return fail(err)
+	}
 	// Whether it is still what was verified is seen in the next state, of the
 	// opened file.
 	if have != nil && sizeOf(have.File) == have.Size {
@@ -156,6 +159,31 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 				"use process.ambient_capabilities"})
 		}
 	}}
+}
+
+// withdrawer is discovery that can tell at once what an author took back.
+type withdrawer interface {
+	Withdrawn(ctx context.Context, module, version string) (why string, err error)
+}
+
+var errRetracted = errors.New("retracted by its author")
+
+// stillWanted asks whether a version was retracted since it was learned of. One
+// of which that can't be known isn't installed by itself.
+func (e *Engine) stillWanted(ctx context.Context, u update, module string) error {
+	w, ok := e.deps.Versions.(withdrawer)
+	if !ok || u.Kind == kindRollback || u.Kind == kindSelfRollback || u.To.Version == u.From.Version {
+		return nil
+	}
+	why, err := w.Withdrawn(ctx, module, u.To.Version)
+	var verify *VerificationError
+	switch {
+	case why != "":
+		return &PermanentError{fmt.Errorf("%s was %w: %s", u.To.Version, errRetracted, why)}
+	case errors.As(err, &verify) || err != nil && !u.Asked:
+		return fmt.Errorf("it can't be known whether %s was retracted by its author: %w", u.To.Version, err)
+	}
+	return nil
 }
 
 func sizeOf(file string) int64 {

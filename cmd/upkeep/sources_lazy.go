@@ -97,6 +97,14 @@ func (l *lazySources) List(ctx context.Context, module, line string) ([]policy.R
 	return v.List(ctx, module, line)
 }
 
+func (l *lazySources) Withdrawn(ctx context.Context, module, version string) (string, error) {
+	v, _, _, err := l.get()
+	if err != nil {
+		return "", err
+	}
+	return v.Withdrawn(ctx, module, version)
+}
+
 func (l *lazySources) Lookup(ctx context.Context, s spec.Spec, progress func(supervisor.Progress)) (supervisor.Binary, error) {
 	_, b, _, err := l.get()
 	if err != nil {

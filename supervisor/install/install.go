@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"example.org/upkeep/builder/spec"
@@ -187,16 +188,20 @@ func (p Place) Remove(file string) error {
 	return nil
 }
 
+// leftOver is what follows the service's name in the name of an unfinished
+// binary. Services whose names begin alike may share the folder.
+var leftOver = regexp.MustCompile(`^(\.exe)?(-(v[0-9]+\.[0-9]+\.[0-9]+|_devel_)[^/]*-go1[^/]*)?\.tmp-`)
+
 // Clean removes what interrupted downloads and switches left behind.
 func (p Place) Clean() error {
 	entries, err := os.ReadDir(p.Dir)
 	if err != nil {
 		return fmt.Errorf("removing left-over downloads: %w", err)
 	}
-	base := filepath.Base(p.Path)
+	base := strings.TrimSuffix(filepath.Base(p.Path), ".exe")
 	for _, e := range entries {
 		rest, ok := strings.CutPrefix(e.Name(), base)
-		if ok && !e.IsDir() && strings.Contains(rest, Partial) {
+		if ok && !e.IsDir() && leftOver.MatchString(rest) {
 			if err := os.Remove(filepath.Join(p.Dir, e.Name())); err != nil {
 				return fmt.Errorf("removing left-over downloads: %w", err)
 			}

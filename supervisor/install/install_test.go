@@ -88,18 +88,20 @@ func TestSwitchInPlace(t *testing.T) {
 func TestClean(t *testing.T) {
 	dir := t.TempDir()
 	p := At(write(t, filepath.Join(dir, "hello"), "one", 0o755))
-	for _, name := range []string{"hello-v2.tmp-123", "hello.tmp-switch", "hello-v1.tmp-link"} {
+	for _, name := range []string{"hello-v1.0.2-go1.26.8.tmp-123", "hello.tmp-switch", "hello-v1.0.0-go1.26.8-stripped.tmp-link", "hello-_devel_-go1.26.8.tmp-1"} {
 		write(t, p.File(name), "half", 0o600)
 	}
-	for _, name := range []string{"hello-v1", "other.tmp-1", "hell.tmp-2"} {
+	others := []string{"hello-v1", "other.tmp-1", "hell.tmp-2", "hello2.tmp-1", "hello2-v1.0.0-go1.26.8.tmp-1", "hello-world-v1.0.0-go1.26.8.tmp-1",
+		"hello-v2-v1.0.0-go1.26.8.tmp-1", "hello-world.tmp-switch", "hello-v1.0.0-go1.26.8"}
+	for _, name := range others {
 		write(t, p.File(name), "not ours to remove", 0o600)
 	}
 	if err := p.Clean(); err != nil {
 		t.Fatal(err)
 	}
 	es, err := os.ReadDir(dir)
-	if err != nil || len(es) != 4 {
-		t.Errorf("left: %v, %v; want hello, hello-v1 and two files that aren't the service's", es, err)
+	if err != nil || len(es) != 1+len(others) {
+		t.Errorf("left: %v, %v; want hello and %v", es, err, others)
 	}
 }
 

@@ -10,6 +10,7 @@ package policy
 import (
 	"fmt"
 	goversion "go/version"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/module"
@@ -103,6 +104,12 @@ type Input struct {
 	Hold         bool
 	Pin          *Pair // GoVersion may be empty
 	Skips        []Skip
+	Refused      []Pair // builds that are known to fail: another Go version is tried instead
+}
+
+// refuses reports whether a build is known to fail.
+func (in *Input) refuses(version, goVersion string) bool {
+	return slices.Contains(in.Refused, Pair{version, goVersion})
 }
 
 // Candidate is the version to install next.

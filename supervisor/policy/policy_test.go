@@ -59,6 +59,19 @@ func TestDecide(t *testing.T) {
 		{"current", func(in *Input) { in.Releases = rel("v1.2.3") }, "", "the newest version runs", 0, false},
 		{"older only", func(in *Input) { in.Releases = rel("v1.2.2", "v0.9.0") }, "", "the newest version runs", 0, false},
 		{"patch", func(in *Input) { in.Releases = rel("v1.2.4") }, "v1.2.4 go1.27.2 patch", "", 0, false},
+		{"build refused with the newest Go", func(in *Input) {
+			in.Running.GoVersion, in.Releases, in.Refused = "go1.26.8", rel("v1.2.4"), []Pair{{"v1.2.4", "go1.27.2"}}
+		}, "v1.2.4 go1.26.9 patch", "", 0, false},
+		{"build refused with every newer Go", func(in *Input) {
+			in.Running.GoVersion, in.Releases = "go1.26.8", rel("v1.2.4")
+			in.Refused = []Pair{{"v1.2.4", "go1.27.2"}, {"v1.2.4", "go1.26.9"}}
+		}, "v1.2.4 go1.26.8 patch", "", 0, false},
+		{"another version's build refused", func(in *Input) {
+			in.Running.GoVersion, in.Releases, in.Refused = "go1.26.8", rel("v1.2.4"), []Pair{{"v1.2.5", "go1.27.2"}}
+		}, "v1.2.4 go1.27.2 patch", "", 0, false},
+		{"Go patch refused", func(in *Input) {
+			in.Running.GoVersion, in.Releases, in.Refused = "go1.26.8", rel("v1.2.3"), []Pair{{"v1.2.3", "go1.26.9"}}
+		}, "", "stays with go1.26", 0, false},
 		{"newest patch", func(in *Input) { in.Releases = rel("v1.2.4", "v1.2.6", "v1.2.5") }, "v1.2.6 go1.27.2 patch", "", 0, false},
 		{"minor under patch", func(in *Input) { in.Releases = rel("v1.3.0") }, "manual: v1.3.0 go1.27.2 minor", "the policy is patch", 0, true},
 		{"patch before minor", func(in *Input) { in.Releases = rel("v1.3.0", "v1.2.4") }, "v1.2.4 go1.27.2 patch", "", 0, false},

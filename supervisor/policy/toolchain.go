@@ -41,7 +41,7 @@ func (t *Toolchain) UnmarshalText(text []byte) error {
 // installed at the time given.
 func goFor(in Input, r Release, at time.Time) string {
 	run := in.Running.GoVersion
-	best, _ := chooseGo(in, at, true)
+	best, _ := chooseGo(in, r.Version, at, true)
 	if best == "" {
 		best = run
 	}
@@ -56,9 +56,9 @@ func goFor(in Input, r Release, at time.Time) string {
 	return best
 }
 
-// chooseGo returns the Go version that the policy wants at a time, "" for the
-// one in use, and why.
-func chooseGo(in Input, at time.Time, withVersion bool) (version, why string) {
+// chooseGo returns the Go version that the policy wants for a version at a
+// time, "" for the one in use, and why.
+func chooseGo(in Input, release string, at time.Time, withVersion bool) (version, why string) {
 	run := in.Running.GoVersion
 	if !goversion.IsValid(run) || in.Toolchain == ToolchainManual {
 		return "", ""
@@ -70,14 +70,18 @@ func chooseGo(in Input, at time.Time, withVersion bool) (version, why string) {
 		if !goversion.IsValid(g.Version) || g.Kind == "next" {
 			continue
 		}
+		ours := goversion.Lang(g.Version) == goversion.Lang(run)
+		supported = supported || ours
+		if in.refuses(release, g.Version) {
+			continue
+		}
 		if cur.Version == "" || goversion.Compare(g.Version, cur.Version) > 0 {
 			cur = g
 		}
 		if oldest.Version == "" || goversion.Compare(g.Version, oldest.Version) < 0 {
 			oldest = g
 		}
-		if goversion.Lang(g.Version) == goversion.Lang(run) {
-			supported = true
+		if ours {
 			patch = g
 		}
 	}
@@ -101,9 +105,9 @@ func toolchainOption(in Input) *option {
 	}
 	// Look into the future first: what would be chosen once every delay is over.
 	const ages = 100 * 365 * 24 * time.Hour
-	want, why := chooseGo(in, in.Now, false)
+	want, why := chooseGo(in, in.Running.Version, in.Now, false)
 	if want == "" {
-		want, why = chooseGo(in, in.Now.Add(ages), false)
+		want, why = chooseGo(in, in.Running.Version, in.Now.Add(ages), false)
 	}
 	o := &option{rel: Release{Version: in.Running.Version}, kind: KindToolchain, why: why}
 	if want == "" {

@@ -27,16 +27,25 @@ type Input struct {
 type When struct {
 	At   time.Time // zero: never, the windows never open
 	Wait string    // what it waits for, "" when At is not after Now
+	Kind string    // the same as one of the constants below
 }
+
+// What an update waits for.
+const (
+	WaitDelay  = "delay"
+	WaitRetry  = "failure"
+	WaitWindow = "window"
+	WaitSpread = "spread"
+)
 
 // At returns the earliest time to install.
 func At(in Input) When {
-	t, wait := in.Now, ""
+	t, wait, kind := in.Now, "", ""
 	if in.NotBefore.After(t) {
-		t, wait = in.NotBefore, "its delay"
+		t, wait, kind = in.NotBefore, "its delay", WaitDelay
 	}
 	if in.Retry.After(t) {
-		t, wait = in.Retry, "the wait after a failure"
+		t, wait, kind = in.Retry, "the wait after a failure", WaitRetry
 	}
 	start := in.Spread
 	if start.IsZero() || start.After(in.Now) {
@@ -47,10 +56,10 @@ func At(in Input) When {
 	}
 	open := in.Windows.Next(t)
 	if open.IsZero() {
-		return When{Wait: "a window that never opens"}
+		return When{Wait: "a window that never opens", Kind: WaitWindow}
 	}
 	if open.After(t) {
-		t, wait, start = open, "the next window", open
+		t, wait, kind, start = open, "the next window", WaitWindow, open
 	} else if in.Windows != nil && len(in.Windows.spans) > 0 {
 		// Inside a window the wait counts from when that window opened.
 		if opened := in.Windows.opened(t, in.Jitter); opened.After(start) {
@@ -59,11 +68,11 @@ func At(in Input) When {
 	}
 	if spread := in.Windows.spread(start, Share(in.Seed), in.Jitter); spread.After(t) {
 		if wait == "" {
-			wait = "its turn (machines are spread over " + in.Jitter.String() + ")"
+			wait, kind = "its turn (machines are spread over "+in.Jitter.String()+")", WaitSpread
 		}
 		t = spread
 	}
-	return When{At: t, Wait: wait}
+	return When{At: t, Wait: wait, Kind: kind}
 }
 
 // Share returns a number from 0 to 1 that depends on the seed only, to spread
