@@ -34,7 +34,7 @@ func NewHost(cfg Config, services []Service) http.Handler {
 	mux.Handle("GET /static/", web.Static())
 	taken := map[string]bool{}
 	for _, svc := range services {
-		path := "/s/" + slug(svc.Name, taken)
+		path := hostPrefix + slug(svc.Name, taken)
 		h.paths = append(h.paths, path)
 		sub := cfg
 		sub.prefix, sub.Builder, sub.ReleaseNotes = path, svc.Builder, svc.ReleaseNotes
@@ -46,6 +46,9 @@ func NewHost(cfg Config, services []Service) http.Handler {
 	})
 	return guard(cfg, mux)
 }
+
+// hostPrefix starts the address of each service.
+const hostPrefix = "/s/"
 
 // slug makes a part of an address out of a name, another one for each service.
 func slug(name string, taken map[string]bool) string {
@@ -85,6 +88,7 @@ type entry struct {
 	Status *supervisor.Status `json:"status,omitempty"`
 	Error  string             `json:"error,omitempty"` // why its supervisor can't be asked
 	Href   string             `json:"-"`
+	Slug   string             `json:"-"` // for ids in the page
 	View   view               `json:"-"`
 }
 
@@ -97,7 +101,7 @@ func (h *host) ask(ctx context.Context) []entry {
 	var wg sync.WaitGroup
 	for i, svc := range h.services {
 		wg.Go(func() {
-			e := entry{Name: svc.Name, Href: h.paths[i]}
+			e := entry{Name: svc.Name, Href: h.paths[i], Slug: strings.TrimPrefix(h.paths[i], hostPrefix)}
 			st, err := svc.Status(ctx)
 			if err != nil {
 				e.Error = err.Error()

@@ -74,6 +74,14 @@ func TestBrowserHost(t *testing.T) {
 	tab.UntilText("ol.steps .now", "download") // on the service's own page
 	tab.Go(srv.URL + "/")
 	tab.UntilText("#services", "63 % of 6.1 MB")
+	tab.Click("#more-calendar summary")
+	tab.Click("#more-calendar button[value=hold]")
+	tab.UntilText("#top", "On hold")
+	tab.Go(srv.URL + "/")
+	tab.Click("#more-calendar summary")
+	tab.UntilText("#more-calendar", "Release the hold")
+	tab.UntilText("#more-calendar", "Cancel the update")
+	tab.UntilText("#more-a-b", "Upgrade upkeep now")
 	tab.UntilText("#connection", "Live")
 	for range 6 {
 		busy.step(t)

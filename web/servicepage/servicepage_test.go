@@ -331,6 +331,44 @@ func TestAPI(t *testing.T) {
 	}
 }
 
+// The version is told to everybody only where the operator said so.
+func TestVersionEndpoint(t *testing.T) {
+	if w := get(t, New(Config{}, newFake()), "/version"); w.Code != 404 || strings.Contains(w.Body.String(), "v1.4.1") {
+		t.Errorf("not enabled: status %d", w.Code)
+	}
+	w := get(t, New(Config{Version: true}, newFake()), "/version")
+	var v struct {
+		Module, Version string
+		GoVersion       string `json:"go_version"`
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil || w.Code != 200 || v.Module != "github.com/example/hello" || v.Version != "v1.4.1" || v.GoVersion != "go1.26.8" {
+		t.Errorf("enabled: status %d, %v %+v", w.Code, err, v)
+	}
+}
+
+// A stream ends with its source: upkeep's own exec must not wait for viewers.
+func TestEventsEnd(t *testing.T) {
+	f := newFake()
+	srv := httptest.NewServer(New(Config{}, f))
+	defer srv.Close()
+	for _, path := range []string{"/events", "/api/v1/events"} {
+		resp, err := http.Get(srv.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.mu.Lock()
+		for _, c := range f.watch {
+			close(c)
+		}
+		f.watch = nil
+		f.mu.Unlock()
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		resp.Body.Close()
+	}
+}
+
 func TestEvents(t *testing.T) {
 	f := newFake()
 	srv := httptest.NewServer(New(Config{}, f))
