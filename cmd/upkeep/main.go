@@ -5,10 +5,12 @@ package main
 import (
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/supervisor/process"
+	"example.org/upkeep/supervisor/proxy"
 )
 
 func main() {
 	process.Shim() // does not return when this process is to become the service
+	proxy.Helper() // nor this when it is to forward connections
 	p := &cli.Program{
 		Name:  "upkeep",
 		Short: "Upkeep runs a Go service and keeps it up to date.",

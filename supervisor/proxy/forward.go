@@ -27,6 +27,8 @@ const (
 	backendIdle    = 20 * time.Second
 	maxBackendIdle = 256
 	copyBuffer     = 32 << 10
+	// settleTime is what a new connection gets to bring its first request.
+	settleTime = 250 * time.Millisecond
 	// lingerTime is what a client gets to close a connection that the service
 	// has ended.
 	lingerTime = 10 * time.Second
@@ -37,6 +39,34 @@ type forwarder struct {
 	name string
 	gate *gate
 	log  *slog.Logger
+
+	mu   sync.Mutex
+	run  *run // that the transports are of
+	conn *transports
+}
+
+// transports returns those of a run. Each has connections of its own: none of
+// an old backend is used again.
+func (f *forwarder) transports(r *run) *transports {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r != f.run {
+		if f.conn != nil {
+			f.conn.close()
+		}
+		f.run, f.conn = r, newTransports()
+	}
+	return f.conn
+}
+
+// closeIdle closes connections to the service that nobody uses. A server that
+// is told to end waits for those on which no request ever came.
+func (f *forwarder) closeIdle() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn != nil {
+		f.conn.close()
+	}
 }
 
 // serve forwards until the listener is closed.
@@ -98,21 +128,6 @@ func (pool) Get() []byte  { return buffers.Get().([]byte) }
 func (pool) Put(b []byte) { buffers.Put(b) } //nolint:staticcheck // a slice header is what the interface has
 
 func (f *forwarder) httpServer() *http.Server {
-	var mu sync.Mutex
-	var last *run
-	var tr *transports
-	// Each run has connections of its own: none of an old backend is used again.
-	of := func(r *run) *transports {
-		mu.Lock()
-		defer mu.Unlock()
-		if r != last {
-			if tr != nil {
-				tr.close()
-			}
-			last, tr = r, newTransports()
-		}
-		return tr
-	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			r := p.In.Context().Value(runKey{}).(*run)
@@ -122,7 +137,7 @@ func (f *forwarder) httpServer() *http.Server {
 			p.SetXForwarded()
 		},
 		Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-			return of(req.Context().Value(runKey{}).(*run)).RoundTrip(req)
+			return f.transports(req.Context().Value(runKey{}).(*run)).RoundTrip(req)
 		}),
 		BufferPool: pool{},
 		ModifyResponse: func(resp *http.Response) error {
@@ -202,9 +217,13 @@ func (f *forwarder) connection(client net.Conn) {
 		return
 	}
 	// Whether a connection is in use can't be seen from the outside, so nobody
-	// waits for its end: it goes on with the process that it reached.
+	// waits for its end: it goes on with the process that it reached. Only a new
+	// one is taken for a request under way: a server that is told to end closes
+	// connections on which it has not yet read one.
+	leave := sync.OnceFunc(func() { f.gate.leave(run) })
+	defer leave()
 	server, err := net.DialTimeout("tcp", run.backends[f.name], dialTimeout)
-	f.gate.leave(run)
+	time.AfterFunc(settleTime, leave)
 	if err != nil {
 		f.log.Warn("forwarding a connection", "to", f.name, "err", err)
 		return

@@ -24,7 +24,7 @@ func front(t testing.TB, mode Mode, backend string) (string, *gate) {
 	g := newGate(time.Minute)
 	g.use(Backends{"x": backend})
 	g.release()
-	f := &forwarder{"x", g, slog.New(slog.DiscardHandler)}
+	f := &forwarder{name: "x", gate: g, log: slog.New(slog.DiscardHandler)}
 	go f.serve(l, mode)
 	return l.Addr().String(), g
 }

@@ -13,9 +13,16 @@ import (
 
 // helper is the process that forwards.
 type helper struct {
-	gate   *gate
-	log    *slog.Logger
-	listen []Listen
+	gate     *gate
+	log      *slog.Logger
+	listen   []Listen
+	forwards []*forwarder
+}
+
+func (h *helper) closeIdle() {
+	for _, f := range h.forwards {
+		f.closeIdle()
+	}
 }
 
 // probeEvery is the pace at which a backend is tried.
@@ -76,7 +83,8 @@ func begin(r request, take func(i int) (net.Listener, error), log *slog.Logger) 
 		if err != nil {
 			return nil, fmt.Errorf("the proxy's listener %s: %w", l.Name, err)
 		}
-		f := &forwarder{l.Name, h.gate, log}
+		f := &forwarder{name: l.Name, gate: h.gate, log: log}
+		h.forwards = append(h.forwards, f)
 		go func() {
 			if err := f.serve(s, l.Mode); err != nil {
 				log.Error("the proxy's listener ended", "name", l.Name, "err", err)
@@ -96,8 +104,10 @@ func (h *helper) do(ctx context.Context, r request, a *reply) error {
 	case verbHold:
 		h.gate.hold()
 		a.Left = h.gate.drain(ctx)
+		h.closeIdle()
 	case verbDrain:
 		a.Left = h.gate.drain(ctx)
+		h.closeIdle()
 	case verbSwitch:
 		if err := h.probe(ctx, r.Backends); err != nil {
 			return err
