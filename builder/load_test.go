@@ -5,8 +5,10 @@ package builder
 import (
 	"bufio"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -36,16 +38,7 @@ func BenchmarkLogHTTP(b *testing.B) {
 		sizes = append(sizes, 1_000_000)
 	}
 	for _, size := range sizes {
-		dir, err := os.MkdirTemp("", "upkeep-log-bench-")
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer os.RemoveAll(dir)
-		signer, verifier, err := tlog.GenerateKey("build.test")
-		if err != nil {
-			b.Fatal(err)
-		}
-		fillLog(b, filepath.Join(dir, "log"), signer, size)
+		dir, signer, verifier := benchLog(b, size)
 		cmd := exec.Command(os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkLogHTTP$", "-test.benchtime=1x")
 		cmd.Env = append(os.Environ(), "UPKEEP_TEST_KILL_DIR="+dir, "UPKEEP_TEST_KILL_KEY="+signer,
 			"UPKEEP_TEST_KILL_PROXY=http://127.0.0.1:1", "UPKEEP_TEST_KILL_DB="+verifier)
@@ -98,6 +91,47 @@ func BenchmarkLogHTTP(b *testing.B) {
 			})
 		}
 	}
+}
+
+// benchLog returns a log of so many records in the folder of a service. With
+// UPKEEP_BENCH_LOG it stays there for the next run, with its key in the file key.
+func benchLog(b *testing.B, size int) (dir, signer, verifier string) {
+	b.Helper()
+	keep := os.Getenv("UPKEEP_BENCH_LOG")
+	if keep == "" {
+		var err error
+		if keep, err = os.MkdirTemp("", "upkeep-log-bench-"); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { os.RemoveAll(keep) })
+	}
+	dir = filepath.Join(keep, strconv.Itoa(size))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(keep, "key"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if signer, _, err = tlog.GenerateKey("build.test"); err == nil {
+			data = []byte(signer)
+			err = os.WriteFile(filepath.Join(keep, "key"), data, 0o600)
+		}
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	signer = string(data)
+	l, err := tlog.OpenLog(filepath.Join(dir, "log"), signer, tlog.LogOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	have, verifier := l.Head().Size, l.VerifierKey()
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	if have == 0 {
+		fillLog(b, filepath.Join(dir, "log"), signer, size)
+	}
+	return dir, signer, verifier
 }
 
 func benchSpec(i int) spec.Spec {

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,8 +38,14 @@ func openCgroups() (*cgroups, error) {
 		return nil, fmt.Errorf("there are no control groups: %w", err)
 	}
 	defer f.Close()
+	return openCgroupsIn(cgroupRoot, f)
+}
+
+// openCgroupsIn does so for the hierarchies below root; self is what
+// /proc/self/cgroup says.
+func openCgroupsIn(root string, self io.Reader) (_ *cgroups, err error) {
 	own := map[string]string{} // controller → path; "" is v2
-	for sc := bufio.NewScanner(f); sc.Scan(); {
+	for sc := bufio.NewScanner(self); sc.Scan(); {
 		_, rest, _ := strings.Cut(sc.Text(), ":")
 		names, path, _ := strings.Cut(rest, ":")
 		for name := range strings.SplitSeq(names, ",") {
@@ -46,14 +54,14 @@ func openCgroups() (*cgroups, error) {
 	}
 	c := &cgroups{}
 	if p, ok := own["memory"]; ok && own["pids"] != "" {
-		c.memory = v1Dir("memory", p)
-		c.pids = v1Dir("pids", own["pids"])
+		c.memory = v1Dir(root, "memory", p)
+		c.pids = v1Dir(root, "pids", own["pids"])
 		if p, ok := own["cpuacct"]; ok {
-			c.cpu = v1Dir("cpuacct", p)
+			c.cpu = v1Dir(root, "cpuacct", p)
 		}
 	} else if p, ok := own[""]; ok {
 		c.v2 = true
-		if c.memory, err = openV2(filepath.Join(cgroupRoot, p)); err != nil {
+		if c.memory, err = openV2(filepath.Join(root, p)); err != nil {
 			return nil, err
 		}
 		c.pids, c.cpu = c.memory, c.memory
@@ -71,10 +79,10 @@ func openCgroups() (*cgroups, error) {
 
 // v1Dir returns the folder of the server's group in a v1 hierarchy. In a
 // container the path may be that of the host: the root is the nearest then.
-func v1Dir(controller, path string) string {
-	dir := filepath.Join(cgroupRoot, controller, path)
+func v1Dir(root, controller, path string) string {
+	dir := filepath.Join(root, controller, path)
 	if _, err := os.Stat(dir); err != nil {
-		return filepath.Join(cgroupRoot, controller)
+		return filepath.Join(root, controller)
 	}
 	return dir
 }
@@ -150,6 +158,10 @@ func (c *cgroups) create(seq int64, l Limits) (*group, error) {
 		g.remove()
 		return nil, err
 	}
+	if c.v2 && l.Memory > 0 {
+		// The limit is of memory alone; not every kernel counts swap.
+		_ = os.WriteFile(filepath.Join(g.dirs[0], "memory.swap.max"), []byte("0"), 0)
+	}
 	return g, nil
 }
 
@@ -210,12 +222,16 @@ func (g *group) outOfMemory() bool {
 	return false
 }
 
-// remove deletes the group. Its last processes may need a moment to be gone.
+// remove ends what is left in the group and deletes it. Its last processes may
+// need a moment to be gone.
 func (g *group) remove() {
 	if g == nil {
 		return
 	}
-	for _, dir := range g.dirs {
+	if g.c.v2 && len(g.dirs) > 0 {
+		_ = os.WriteFile(filepath.Join(g.dirs[0], "cgroup.kill"), []byte("1"), 0) // there since Linux 5.14
+	}
+	for _, dir := range slices.Compact(slices.Clone(g.dirs)) { // one in the unified hierarchy
 		for range 100 {
 			err := os.Remove(dir)
 			if err == nil || errors.Is(err, fs.ErrNotExist) {
