@@ -97,6 +97,11 @@ func (w *blockWriter) add(path []byte, l []entry, arena []byte) {
 	for i := range l {
 		w.entries = appendEntry(w.entries, &l[i], arena)
 	}
+	w.addRaw(path, w.entries)
+}
+
+// addRaw adds a module with its entries as they are in another block.
+func (w *blockWriter) addRaw(path, entries []byte) {
 	n := 0
 	for n < len(path) && n < len(w.last) && path[n] == w.last[n] {
 		n++
@@ -104,8 +109,8 @@ func (w *blockWriter) add(path []byte, l []entry, arena []byte) {
 	w.b = binary.AppendUvarint(w.b, uint64(n))
 	w.b = binary.AppendUvarint(w.b, uint64(len(path)-n))
 	w.b = append(w.b, path[n:]...)
-	w.b = binary.AppendUvarint(w.b, uint64(len(w.entries)))
-	w.b = append(w.b, w.entries...)
+	w.b = binary.AppendUvarint(w.b, uint64(len(entries)))
+	w.b = append(w.b, entries...)
 	w.last = append(w.last[:0], path...)
 }
 

@@ -42,9 +42,12 @@ const (
 	fresh       = 3600 // seconds
 )
 
+// isNews reports whether a commit time is a claim.
+func (c *clock) isNews(commit int64) bool { return commit > c.now-fresh }
+
 // observe takes the commit time in a record's version.
 func (c *clock) observe(record int64, owner uint64, commit int64) {
-	if commit <= c.now-fresh {
+	if !c.isNews(commit) {
 		return
 	}
 	// Drop what fell out of the window or is no longer a claim, and the owner's

@@ -2,6 +2,8 @@ package index
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"slices"
 )
 
@@ -9,7 +11,7 @@ import (
 // the store. It holds no pointers but its few slices, so that millions of
 // modules cost the garbage collector nothing.
 type delta struct {
-	table   []uint32 // index of a module plus 1; open addressing, power of 2
+	table   []uint64 // half of a hash, then the index of its module plus 1; open addressing, power of 2
 	mods    []deltaModule
 	entries []entry
 	free    int32 // first of the unused entries, linked
@@ -29,12 +31,12 @@ type deltaModule struct {
 }
 
 func newDelta(conflict func([]byte, entry, entry, []byte)) *delta {
-	return &delta{table: make([]uint32, 1<<10), free: -1, conflict: conflict}
+	return &delta{table: make([]uint64, 1<<10), free: -1, conflict: conflict}
 }
 
 // size is about the memory that the delta takes.
 func (d *delta) size() int64 {
-	return int64(len(d.table)*4 + len(d.mods)*24 + len(d.entries)*72 + len(d.arena))
+	return int64(len(d.table)*8 + len(d.mods)*24 + len(d.entries)*72 + len(d.arena))
 }
 
 // find returns the module of a path, adding it if needed; ok is false for what
@@ -43,9 +45,12 @@ func (d *delta) find(hash uint64, path []byte) (m uint32, ok bool) {
 	mask := uint64(len(d.table) - 1)
 	i := hash & mask
 	for ; d.table[i] != 0; i = (i + 1) & mask {
-		m := &d.mods[d.table[i]-1]
-		if m.hash == hash && bytes.Equal(m.path.of(d.arena), path) {
-			return d.table[i] - 1, true
+		if (d.table[i]^hash)>>32 != 0 {
+			continue
+		}
+		n := uint32(d.table[i]) - 1
+		if m := &d.mods[n]; m.hash == hash && bytes.Equal(m.path.of(d.arena), path) {
+			return n, true
 		}
 	}
 	if !validPath(path) {
@@ -53,22 +58,24 @@ func (d *delta) find(hash uint64, path []byte) (m uint32, ok bool) {
 	}
 	d.mods = append(d.mods, deltaModule{hash: hash, path: d.keep(path), head: -1})
 	n := uint32(len(d.mods))
-	d.table[i] = n
+	d.table[i] = tableEntry(hash, n)
 	if len(d.mods)*2 > len(d.table) {
 		d.grow()
 	}
 	return n - 1, true
 }
 
+func tableEntry(hash uint64, n uint32) uint64 { return hash>>32<<32 | uint64(n) }
+
 func (d *delta) grow() {
-	d.table = make([]uint32, 2*len(d.table))
+	d.table = make([]uint64, 2*len(d.table))
 	mask := uint64(len(d.table) - 1)
 	for n := range d.mods {
 		i := d.mods[n].hash & mask
 		for d.table[i] != 0 {
 			i = (i + 1) & mask
 		}
-		d.table[i] = uint32(n + 1)
+		d.table[i] = tableEntry(d.mods[n].hash, uint32(n+1))
 	}
 }
 
@@ -85,24 +92,25 @@ func (d *delta) keep(text []byte) span {
 func (d *delta) warm(recs []rec) {
 	const most = 256
 	var at [most]uint32
-	var path [most]uint32
+	var path [most]span
 	var head [most]int32
 	mask := uint64(len(d.table) - 1)
 	for len(recs) > 0 {
 		n := min(len(recs), most)
 		for k := range n {
-			at[k] = d.table[recs[k].hash&mask]
+			at[k] = uint32(d.table[recs[k].hash&mask])
 		}
 		for k := range n {
 			head[k] = -1
 			if at[k] != 0 {
 				m := &d.mods[at[k]-1]
-				path[k], head[k] = m.path.at, m.head
+				path[k], head[k] = m.path, m.head
 			}
 		}
 		for k := range n {
-			if head[k] >= 0 {
-				d.warmed += d.entries[head[k]].major + uint64(d.arena[path[k]])
+			if head[k] >= 0 { // an entry or a path may lie in two lines of the cache
+				e, p := &d.entries[head[k]], path[k]
+				d.warmed += e.major + uint64(e.next) + uint64(d.arena[p.at]) + uint64(d.arena[p.at+uint32(p.len)-1])
 			}
 		}
 		recs = recs[n:]
@@ -111,6 +119,15 @@ func (d *delta) warm(recs []rec) {
 
 // add takes in a version of a module that find returned.
 func (d *delta) add(m uint32, r *rec, record, time int64) {
+	if d.mods[m].head < 0 {
+		e := entry{ver: r.ver, record: record, time: time, tag: r.tag, next: -1}
+		if r.kind != release {
+			e.pre = d.keep(r.pre)
+		}
+		d.mods[m].head = d.newEntry(e)
+		d.touch(m)
+		return
+	}
 	if d.redundant(d.mods[m].head, r.ver, r.pre) || d.replaceNewest(m, r, record, time) {
 		return
 	}
@@ -169,6 +186,18 @@ func (d *delta) put(m uint32, e entry) {
 	d.touch(m)
 }
 
+// newEntry stores an entry.
+func (d *delta) newEntry(e entry) int32 {
+	n := d.free
+	if n < 0 {
+		d.entries = append(d.entries, e)
+		return int32(len(d.entries) - 1)
+	}
+	d.free = d.entries[n].next
+	d.entries[n] = e
+	return n
+}
+
 // list appends the entries of a module, newest first.
 func (d *delta) list(m uint32, l []entry) []entry {
 	for i := d.mods[m].head; i >= 0; i = d.entries[i].next {
@@ -211,17 +240,45 @@ func (d *delta) setList(m uint32, l []entry) {
 	}
 }
 
-// sorted returns the modules in the order of their paths.
+// sorted returns the modules in the order of their paths. Most comparisons are
+// those of the first bytes behind what a great part of the paths begins with.
 func (d *delta) sorted() []uint32 {
-	order := make([]uint32, len(d.mods))
-	for i := range order {
-		order[i] = uint32(i)
+	type ref struct {
+		key uint64
+		n   uint32
+		few uint32 // where the paths are that don't have the common beginning
 	}
-	slices.SortFunc(order, func(a, b uint32) int {
-		return bytes.Compare(d.mods[a].path.of(d.arena), d.mods[b].path.of(d.arena))
+	refs := make([]ref, len(d.mods))
+	for i := range refs {
+		path := d.mods[i].path.of(d.arena)
+		r := ref{n: uint32(i), few: 1}
+		if rest, ok := bytes.CutPrefix(path, commonStart); ok {
+			path = rest
+		} else {
+			r.few = uint32(1 + bytes.Compare(path, commonStart))
+		}
+		var key [8]byte
+		copy(key[:], path)
+		r.key = binary.BigEndian.Uint64(key[:])
+		refs[i] = r
+	}
+	slices.SortFunc(refs, func(a, b ref) int {
+		if c := cmp.Compare(a.few, b.few); c != 0 {
+			return c
+		}
+		if c := cmp.Compare(a.key, b.key); c != 0 {
+			return c
+		}
+		return bytes.Compare(d.mods[a.n].path.of(d.arena), d.mods[b.n].path.of(d.arena))
 	})
+	order := make([]uint32, len(refs))
+	for i, r := range refs {
+		order[i] = r.n
+	}
 	return order
 }
+
+var commonStart = []byte("github.com/")
 
 // reset empties the delta, keeping its memory.
 func (d *delta) reset() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"example.org/upkeep/internal/httpget"
@@ -20,9 +21,13 @@ type tileRecs struct {
 func prepare(t *tlog.Tile, out *tileRecs) {
 	out.recs, out.nums, out.bad = out.recs[:0], out.nums[:0], out.bad[:0]
 	for i, text := range t.Records {
-		out.recs = append(out.recs, rec{})
-		if !parseRecord(text, &out.recs[len(out.recs)-1]) {
-			out.recs = out.recs[:len(out.recs)-1]
+		n := len(out.recs)
+		if n == cap(out.recs) {
+			out.recs = slices.Grow(out.recs, len(t.Records)-i)
+		}
+		out.recs = out.recs[:n+1]
+		if !parseRecord(text, &out.recs[n]) {
+			out.recs = out.recs[:n]
 			out.bad = append(out.bad, int32(i))
 			continue
 		}
@@ -119,8 +124,8 @@ func (s *Store) apply(t *tlog.Tile, recs *tileRecs) {
 			continue
 		}
 		id := t.First + int64(recs.nums[k])
-		if r.kind == pseudo {
-			s.pos.clock.observe(id, r.owner, r.commit)
+		if r.kind == pseudo && s.pos.clock.isNews(r.commit) {
+			s.pos.clock.observe(id, ownerHash(r.path), r.commit)
 		}
 		now := s.pos.clock.now
 		if s.opts.SeenTime {

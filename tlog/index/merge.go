@@ -161,7 +161,7 @@ func (m *merger) run() error {
 		for n < len(m.order) && bytes.Compare(m.path(n), key) <= 0 {
 			n++
 		}
-		if err := m.rewrite(bytes.Clone(key), bytes.Clone(block), m.order[:n]); err != nil {
+		if err := m.rewrite(bytes.Clone(key), block, m.order[:n]); err != nil {
 			return err
 		}
 		m.order = m.order[n:]
@@ -194,25 +194,26 @@ func (m *merger) rewrite(key, block []byte, mods []uint32) error {
 				c = bytes.Compare(m.in.path, m.d.mods[mods[0]].path.of(m.d.arena))
 			}
 		}
-		arena := m.d.arena
-		path := m.in.path
-		m.list = m.list[:0]
-		if c <= 0 {
-			if m.list, arena, err = m.in.list(m.list, arena); err != nil {
-				return err
+		if c < 0 {
+			m.out.addRaw(m.in.path, m.in.entries)
+		} else {
+			arena := m.d.arena
+			m.list = m.list[:0]
+			if c == 0 {
+				if m.list, arena, err = m.in.list(m.list, arena); err != nil {
+					return err
+				}
 			}
-		}
-		if c >= 0 {
 			dm := &m.d.mods[mods[0]]
-			path = dm.path.of(m.d.arena)
+			path := dm.path.of(m.d.arena)
 			m.join(path, dm.head, arena)
 			mods = mods[1:]
 			if c > 0 {
 				m.added(path)
 			}
+			m.out.add(path, m.list, arena)
+			m.d.arena = arena[:len(m.d.arena)]
 		}
-		m.out.add(path, m.list, arena)
-		m.d.arena = arena[:len(m.d.arena)]
 		if c <= 0 {
 			if ok, err = m.in.next(); err != nil {
 				return err

@@ -12,7 +12,6 @@ import (
 type rec struct {
 	path, pre []byte
 	hash      uint64 // of the path, by this process's seed
-	owner     uint64 // of whoever controls the path, by ownerHash
 	commit    int64  // time in a pseudo-version
 	tag       uint64
 	ver
@@ -36,7 +35,7 @@ var toolchainPath = []byte("golang.org/toolchain")
 //	<path> <version> h1:<hash>
 //	<path> <version>/go.mod h1:<hash>
 //
-// It reports whether the record is well-formed, but for the path: that is left
+// It sets all of r. It reports whether the record is well-formed, but for the path: that is left
 // to validPath, which the caller needs to ask once for each path.
 func parseRecord(b []byte, r *rec) bool {
 	i := bytes.IndexByte(b, ' ')
@@ -71,28 +70,37 @@ func parseRecord(b []byte, r *rec) bool {
 	r.hash = maphash.Bytes(seed, path)
 	r.tag = binary.LittleEndian.Uint64(zip[3:]) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(mod[3:]), 17)
 	r.toolchain = len(path) == len(toolchainPath) && bytes.Equal(path, toolchainPath)
-	if r.kind == pseudo {
-		r.owner = ownerHash(path)
-	}
 	return true
 }
 
-// validHash checks the form of "h1:" and a SHA-256 in base64.
+// validHash checks the form of "h1:" and a SHA-256 in base64, eight letters at a
+// time: there are two of them in each record.
 func validHash(b []byte) bool {
-	if string(b[:3]) != "h1:" || b[len(b)-1] != '=' {
-		return false
-	}
-	all := uint8(inBase64)
-	for _, c := range b[3 : len(b)-1] {
-		all &= class[c]
-	}
-	return all != 0
+	b = b[:hashText]
+	u64 := binary.LittleEndian.Uint64
+	all := inBase64(u64(b[3:])) & inBase64(u64(b[11:])) & inBase64(u64(b[19:])) & inBase64(u64(b[27:])) & inBase64(u64(b[35:])) & inBase64(u64(b[38:]))
+	return all == highBits && b[0] == 'h' && b[1] == '1' && b[2] == ':' && b[hashText-1] == '='
+}
+
+const (
+	eachByte = 0x0101010101010101
+	highBits = 0x80 * eachByte
+)
+
+// inBase64 returns 0x80 for each byte of w that is a letter, a digit, '+' or '/'.
+// A byte below 0x80 plus 0x80-x has its high bit set if the byte is at least x.
+func inBase64(w uint64) uint64 {
+	low := w &^ highBits
+	lower := low | 0x20*eachByte // no byte but a letter becomes a small letter
+	letters := (lower + (0x80-'a')*eachByte) &^ (lower + (0x7f-'z')*eachByte)
+	digits := (low + (0x80-'/')*eachByte) &^ (low + (0x7f-'9')*eachByte) // '/' is before '0'
+	plus := ^((low ^ '+'*eachByte) + 0x7f*eachByte)
+	return (letters | digits | plus) &^ w & highBits
 }
 
 const (
 	inPath = 1 << iota
 	inHost
-	inBase64
 )
 
 var class = func() (t [256]uint8) {
@@ -105,9 +113,6 @@ var class = func() (t [256]uint8) {
 		}
 		if letter || upper || digit || c == '-' || c == '.' || c == '_' || c == '~' || c == '!' || c == '+' {
 			t[c] |= inPath
-		}
-		if letter || upper || digit || c == '+' || c == '/' {
-			t[c] |= inBase64
 		}
 	}
 	return t
