@@ -3,11 +3,11 @@ package web_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,12 +21,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"example.org/upkeep/builder"
 	"example.org/upkeep/builder/sandbox"
 	"example.org/upkeep/builder/source"
 	"example.org/upkeep/dnsserver"
 	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/internal/metric/prom"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/supervisor/discover"
@@ -40,6 +42,7 @@ import (
 // A recorder is a registry that also knows the metrics that have no value yet.
 type recorder struct {
 	*prometheus.Registry
+	own   *metric.Registry // of the supervisor, which has no client library
 	mu    sync.Mutex
 	names map[string]described
 }
@@ -118,6 +121,7 @@ func programs(t *testing.T) map[string]*recorder {
 
 	up := newRecorder()
 	shared := prom.Bridge(up)
+	up.own = shared
 	dc := discover.DefaultConfig()
 	dc.Zone, dc.Trust, dc.Sources = "l.upkeep.test.", discover.TrustResolver, []string{"udp://127.0.0.1:1"}
 	_, err = discover.New(dc, discover.Options{Metrics: shared, Dir: dir})
@@ -217,6 +221,32 @@ func TestMetricsLint(t *testing.T) {
 			t.Errorf("%s has only %d metrics", program, len(families))
 		}
 		t.Run(program, func(t *testing.T) { promtool(t, text.Bytes(), "check", "metrics") })
+	}
+}
+
+// What the supervisor itself writes, without a client library, is what
+// Prometheus' checker and its parser take, with the process' own metrics.
+func TestMetricsText(t *testing.T) {
+	reg := programs(t)["upkeep"].own
+	reg.Process()
+	w := httptest.NewRecorder()
+	reg.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if kind := w.Header().Get("Content-Type"); !strings.HasPrefix(kind, "text/plain; version=0.0.4") {
+		t.Errorf("content type %q", kind)
+	}
+	promtool(t, w.Body.Bytes(), "check", "metrics")
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(w.Body.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range reg.Families() {
+		if families[f.Name] == nil && len(f.Labels) == 0 {
+			t.Errorf("%s is not in the text", f.Name)
+		}
+	}
+	if families["process_start_time_seconds"] == nil || families["go_info"] == nil {
+		t.Error("the process' own metrics are not in the text")
 	}
 }
 
@@ -342,61 +372,4 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("no test sees %s fire", name)
 		}
 	}
-}
-
-func TestDashboard(t *testing.T) {
-	data, err := os.ReadFile("dashboard.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var d struct {
-		Panels []struct {
-			ID      int
-			Type    string
-			Title   string
-			GridPos struct{ X, Y, W, H int }
-			Targets []struct{ Expr string }
-		}
-		Templating struct{ List []struct{ Name, Type string } }
-	}
-	if err := json.Unmarshal(data, &d); err != nil {
-		t.Fatal(err)
-	}
-	var vars []string
-	for _, v := range d.Templating.List {
-		vars = append(vars, v.Name+" "+v.Type)
-	}
-	if want := []string{"datasource datasource", "instance query"}; !slices.Equal(vars, want) {
-		t.Errorf("variables %v, want %v", vars, want)
-	}
-	ids, cells := map[int]bool{}, map[string]string{}
-	var rules strings.Builder
-	rules.WriteString("groups:\n  - name: dashboard\n    rules:\n")
-	for _, p := range d.Panels {
-		if ids[p.ID] || p.Title == "" {
-			t.Errorf("panel %d %q: the id is there twice, or there is no title", p.ID, p.Title)
-		}
-		ids[p.ID] = true
-		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
-			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
-				cell := fmt.Sprint(x, " ", y)
-				if other, ok := cells[cell]; ok || x >= 24 {
-					t.Fatalf("panel %q lies on %q or outside", p.Title, other)
-				}
-				cells[cell] = p.Title
-			}
-		}
-		if p.Type != "row" && len(p.Targets) == 0 {
-			t.Errorf("panel %q shows nothing", p.Title)
-		}
-		for _, target := range p.Targets {
-			// A recording rule is how promtool reads an expression.
-			fmt.Fprintf(&rules, "      - record: dashboard:panel%d:x\n        expr: %q\n", p.ID, strings.ReplaceAll(target.Expr, "$instance", ".*"))
-		}
-	}
-	file := filepath.Join(t.TempDir(), "rules.yml")
-	if err := os.WriteFile(file, []byte(rules.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	promtool(t, nil, "check", "rules", "--lint=none", file)
 }
