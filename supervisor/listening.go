@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/process"
@@ -110,7 +111,7 @@ func newListening(cfg *Config, deps *Deps) *listening {
 	l := &listening{
 		gauge: deps.Metrics.GaugeVec("upkeep_handover_info", "How a new version takes the connections over: 1 for the mode in force.", "mode"),
 		keeper: retain.New(retain.Options{
-			Log: deps.Log, Claim: cfg.Health.StartTime.D() + cfg.Health.Probation.D(),
+			Log: deps.Log, Claim: max(time.Minute, cfg.Health.StartTime.D()+cfg.Health.Probation.D()),
 			Store: deps.StoreFile, Forget: deps.ForgetFile,
 			Lost: func(reason string) { lost.With(reason).Inc() },
 		}),

@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +27,7 @@ type client struct {
 	kind string
 	rate int // requests a second
 	send func(ctx context.Context, n int) error
+	wait time.Duration // for an answer; 0 = clientTimeout
 
 	mu        sync.Mutex
 	sent      int
@@ -50,7 +53,7 @@ func (c *client) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), clientTimeout)
+			ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(c.wait, clientTimeout))
 			defer cancel()
 			start := time.Now()
 			err := c.send(ctx, n)
@@ -75,7 +78,7 @@ func why(err error) string {
 		return "reset"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "EOF"
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return "timeout"
 	}
 	return err.Error()
@@ -205,12 +208,22 @@ func (l *load) report(title string) {
 // must fails the test when more requests of these kinds failed than are allowed.
 func (l *load) must(allowed int, kinds ...string) {
 	l.t.Helper()
+	l.within(allowed, 0, kinds...)
+}
+
+// within is must with a number and a share of those sent.
+func (l *load) within(number int, share float64, kinds ...string) {
+	l.t.Helper()
 	for _, c := range l.clients {
 		if len(kinds) > 0 && !slices.Contains(kinds, c.kind) {
 			continue
 		}
+		allowed := number + int(share*float64(c.sent))
 		if c.failures() > allowed {
 			l.t.Errorf("%s: %d of %d requests failed: %v; at most %d are expected", c.kind, c.failures(), c.sent, c.failed, allowed)
+		}
+		if c.failed["refused"] > 0 || c.failed["timeout"] > 0 {
+			l.t.Errorf("%s: nobody is to be refused or forgotten: %v", c.kind, c.failed)
 		}
 		if c.sent == 0 {
 			l.t.Errorf("%s: nothing was sent", c.kind)

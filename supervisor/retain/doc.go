@@ -40,6 +40,8 @@ const (
 	// quietTime is how long new connections are held off before the stop signal:
 	// what was accepted has to send its request by then.
 	quietTime = 100 * time.Millisecond
+	// settleTime bounds the wait for a process that does not accept.
+	settleTime = time.Second
 	// holdTime bounds how long they are held off for a process that does not
 	// close its listener while it ends.
 	holdTime = 2 * time.Second

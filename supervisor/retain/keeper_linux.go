@@ -434,8 +434,24 @@ func (k *Keeper) Stopping(pid int) {
 	if len(held) == 0 {
 		return
 	}
-	time.Sleep(quietTime)
+	k.settle(held)
 	go k.release(held)
+}
+
+// settle waits until the old process has accepted what was complete before,
+// and a while longer, for the requests on it.
+func (k *Keeper) settle(held []*kept) {
+	const pace = 5 * time.Millisecond
+	start := time.Now()
+	for since := start; time.Since(since) < quietTime && time.Since(start) < settleTime; time.Sleep(pace) {
+		k.mu.Lock()
+		for _, s := range held {
+			if s.quiet && waiting(s.fd) {
+				since = time.Now()
+			}
+		}
+		k.mu.Unlock()
+	}
 }
 
 // release takes the filters away when the old process has closed its sockets.

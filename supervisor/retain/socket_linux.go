@@ -152,6 +152,12 @@ func hasOpen(pid int, inode uint64, hint int) (bool, int) {
 	return false, hint
 }
 
+// waiting reports whether connections of a listening TCP socket wait to be accepted.
+func waiting(fd int) bool {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && info.Unacked > 0 // of a listening socket the queue's length
+}
+
 // synOnly lets a listening TCP socket see the first packet of a handshake and
 // nothing else: the client is answered, and its connection is complete only
 // when the filter is gone.
