@@ -82,8 +82,8 @@ func TestExit(t *testing.T) {
 	if out, err := run(t, b, "echo said; exit 3", Job{}); !errors.As(err, &exit) || exit.Code != 3 || out != "said\n" {
 		t.Errorf("exit: %v, %q", err, out)
 	}
-	start := time.Now()
-	if _, err := run(t, b, "sleep 60 & sleep 60", Job{Limits: Limits{Wall: 100 * time.Millisecond}}); !errors.Is(err, ErrTimeout) {
+	// What outlives its limit outlives the test.
+	if _, err := run(t, b, "sleep 100000 & sleep 100000", Job{Limits: Limits{Wall: 100 * time.Millisecond}}); !errors.Is(err, ErrTimeout) {
 		t.Errorf("wall clock: %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -92,9 +92,6 @@ func TestExit(t *testing.T) {
 	var out bytes.Buffer
 	if err := b.Run(ctx, Job{Args: []string{innerPath, reexecSleep}, Output: &out}); !errors.Is(err, because) {
 		t.Errorf("cancelled: %v", err)
-	}
-	if time.Since(start) > 20*time.Second {
-		t.Error("a command outlived its limit")
 	}
 }
 
@@ -106,7 +103,7 @@ func TestLeftBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := Mount{Source: dir, Target: "/w", Write: true}
-	if out, err := run(t, b, "(while :; do echo >> /w/alive; done) >/dev/null 2>&1 & sleep 0.1", Job{Mounts: []Mount{w}}); err != nil {
+	if out, err := run(t, b, "(while :; do echo >> /w/alive; done) >/dev/null 2>&1 & while [ ! -s /w/alive ]; do sleep 0.05; done", Job{Mounts: []Mount{w}}); err != nil {
 		t.Fatal(err, out)
 	}
 	size := func() int64 {
