@@ -52,6 +52,11 @@ type view struct {
 	soa   [2]atomic.Pointer[piece] // with a chain: the SOA record in denials, without and with its signatures
 	gen   uint64                   // changes with any of the others
 	stale string                   // why names of modules can't be answered, or ""
+
+	// What outlives it.
+	limits           Limits
+	answers, denials *cache
+	limit            *limiter
 }
 
 // staleness says why names of modules can't be answered, or "".

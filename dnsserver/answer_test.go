@@ -336,7 +336,7 @@ func TestReloadKeepsSignatures(t *testing.T) {
 	exchange(t, h, question(moxName, dns.TypeTXT, true), client)
 	before := h.stat.sigs.Load()
 	cfg.Records = append(cfg.Records, "fresh TXT new")
-	if err := h.Reload(cfg, keys); err != nil {
+	if err := h.Reload(cfg, keys, h.view.Load().limits); err != nil {
 		t.Fatal(err)
 	}
 	exchange(t, h, question(moxName, dns.TypeTXT, true), client)
@@ -347,10 +347,10 @@ func TestReloadKeepsSignatures(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	cfg.Records = []string{"x CNAME y"}
-	if err := h.Reload(cfg, keys); err == nil {
+	if err := h.Reload(cfg, keys, h.view.Load().limits); err == nil {
 		t.Error("a bad configuration was taken")
 	}
-	if err := h.Reload(testConfig(), testKeys(t, "ecdsap256sha256")); err != nil {
+	if err := h.Reload(testConfig(), testKeys(t, "ecdsap256sha256"), h.view.Load().limits); err != nil {
 		t.Fatal(err)
 	}
 	exchange(t, h, question(moxName, dns.TypeTXT, true), client) // verifies with the new key

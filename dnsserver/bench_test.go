@@ -2,9 +2,13 @@ package dnsserver
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"example.org/upkeep/dnsserver/internal/memindex"
+	"example.org/upkeep/tlog/index"
 )
 
 func benchmark(b *testing.B, packets [][]byte) {
@@ -91,5 +95,41 @@ func TestCachedAllocates(t *testing.T) {
 		h.respond(out[:0], packet, client, &q, now, signing)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// BenchmarkMissingChain asks for names that nobody asked for, all over a zone of
+// 100,000 modules whose chain was signed before.
+func BenchmarkMissingChain(b *testing.B) {
+	idx := memindex.New()
+	var mods []index.Module
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 100_000 {
+		mods = append(mods, memindex.Release(fmt.Sprintf("github.com/owner%x/module%x", r.IntN(1<<30), r.IntN(1<<30)), "v1.0.0", 1))
+	}
+	idx.Set(memindex.Head(100_000), mods...)
+	h, err := NewHandler(with(DenialNSEC), testKeys(b, "ed25519"), idx, Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var packets [][]byte
+	for range 200_000 {
+		packet, err := question(fmt.Sprintf("module%x.owner%x._.github.com.v0.%s", r.IntN(1<<30), r.IntN(1<<30), testZone), dns.TypeTXT, true).Pack()
+		if err != nil {
+			b.Fatal(err)
+		}
+		packets = append(packets, packet)
+		h.Respond(nil, packet, client, true)
+	}
+	var q query
+	out := make([]byte, 0, 2048)
+	now := h.now()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		var ok bool
+		if out, ok = h.respond(out[:0], packets[i%len(packets)], client, &q, now, atOnce); !ok {
+			b.Fatal("not signed")
+		}
 	}
 }

@@ -1,15 +1,11 @@
 package dnsserver
 
-import (
-	"hash/maphash"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // A cache holds answers by question. Its slots are fixed in number; a newer
 // answer takes the place of an older one. Readers take no lock and allocate
 // nothing.
 type cache struct {
-	seed  maphash.Seed
 	slots []atomic.Pointer[answer]
 	next  atomic.Uint32
 }
@@ -19,7 +15,7 @@ func newCache(slots int) *cache {
 	for n < slots {
 		n *= 2
 	}
-	return &cache{seed: maphash.MakeSeed(), slots: make([]atomic.Pointer[answer], n)}
+	return &cache{slots: make([]atomic.Pointer[answer], n)}
 }
 
 func (c *cache) bucket(hash uint64) []atomic.Pointer[answer] {

@@ -185,7 +185,7 @@ func TestChainReload(t *testing.T) {
 	for _, records := range [][]string{{"new.a.www TXT x", "@ CAA 0 issue \"ca.example.net\""}, {"aaa A 192.0.2.3"}, nil, {"www A 192.0.2.2"}} {
 		cfg := with(DenialNSEC)
 		cfg.Records = records
-		if err := h.Reload(cfg, keys); err != nil {
+		if err := h.Reload(cfg, keys, h.view.Load().limits); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"aaa.", "new.a.www.", "a.www.", "www.", "zzz.", "b.c.", "a.b.c.", "ns0.", "_.v0.", ""} {
@@ -194,7 +194,7 @@ func TestChainReload(t *testing.T) {
 			}
 		}
 	}
-	if err := h.Reload(testConfig(), keys); err != nil { // and back
+	if err := h.Reload(testConfig(), keys, h.view.Load().limits); err != nil { // and back
 		t.Fatal(err)
 	}
 	exchange(t, h, question("missing."+testZone, dns.TypeA, true), client)
@@ -224,8 +224,8 @@ func TestChainRoom(t *testing.T) {
 		}
 		return n
 	}
-	if n := h.pieces.Load(); n > h.maxPieces() || n < h.maxPieces()/2 || n != count() {
-		t.Errorf("%d records are kept, and counted as %d; the limit is %d", count(), n, h.maxPieces())
+	if n := h.pieces.Load(); n > h.view.Load().maxPieces() || n < h.view.Load().maxPieces()/2 || n != count() {
+		t.Errorf("%d records are kept, and counted as %d; the limit is %d", count(), n, h.view.Load().maxPieces())
 	}
 	mods = nil
 	for i := range 500 {

@@ -24,7 +24,7 @@ type piece struct {
 }
 
 // maxPieces bounds the NSEC records that are kept, as a share of the answers.
-func (h *Handler) maxPieces() int64 { return int64(len(h.answers.slots)) }
+func (v *view) maxPieces() int64 { return int64(v.limits.Answers) }
 
 // denied is what a denial needs while it is made; it is used again.
 type denied struct {
@@ -145,7 +145,7 @@ func (h *Handler) spanPiece(v *view, at place, now time.Time, how mode) (*piece,
 	if err != nil {
 		return nil, err
 	}
-	if block.keep(at.at, p) && h.pieces.Add(1) > h.maxPieces() {
+	if block.keep(at.at, p) && h.pieces.Add(1) > v.maxPieces() {
 		// Room is made anywhere.
 		h.pieces.Add(-v.chain.blocks[rand.IntN(len(v.chain.blocks))].drop())
 	}

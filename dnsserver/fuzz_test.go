@@ -30,7 +30,7 @@ func newFuzzOracle(denial string) func(testing.TB) *oracle {
 		for range 20 {
 			cfg.Records = append(cfg.Records, "big TXT "+strings.Repeat("x", 40+len(cfg.Records)))
 		}
-		h, err := NewHandler(cfg, keys, testIndex(), Options{Answers: 1 << 14})
+		h, err := NewHandler(cfg, keys, testIndex(), Options{Limits: Limits{Answers: 1 << 14}})
 		if err != nil {
 			t.Fatal(err)
 		}

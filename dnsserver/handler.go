@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -36,10 +37,15 @@ type Client struct {
 
 // Options are settings of a [Handler] beside its zone.
 type Options struct {
-	Logger  *slog.Logger
+	Logger *slog.Logger
+	Limits
+	Now func() time.Time
+}
+
+// Limits are the bounds of a [Handler].
+type Limits struct {
 	Answers int // answers kept in the cache; 0 is the default
 	Rate    RateConfig
-	Now     func() time.Time
 }
 
 // DefaultAnswers is how many answers, and how many signatures, are kept.
@@ -58,9 +64,8 @@ type Handler struct {
 	chains *chainKeeper // nil with compact denial
 	pieces atomic.Int64 // NSEC records of the chain that are kept, about
 
-	answers, denials *cache
-	cookies          atomic.Pointer[[]cookieSecret]
-	limit            *limiter
+	seed    maphash.Seed // of the hashes of questions
+	cookies atomic.Pointer[[]cookieSecret]
 
 	sample, sampled atomic.Uint64 // of queries to log
 
@@ -71,9 +76,6 @@ type Handler struct {
 // NewHandler makes a handler for the zone. Run keeps it up to date with the
 // index.
 func NewHandler(cfg ZoneConfig, keys []*Key, idx index.Reader, opts Options) (*Handler, error) {
-	if opts.Answers == 0 {
-		opts.Answers = DefaultAnswers
-	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -82,31 +84,39 @@ func NewHandler(cfg ZoneConfig, keys []*Key, idx index.Reader, opts Options) (*H
 	}
 	h := &Handler{
 		idx: idx, opts: opts, log: opts.Logger, now: opts.Now,
-		answers: newCache(opts.Answers), denials: newCache(opts.Answers / 4), stat: newStats(),
-		limit: newLimiter(opts.Rate, opts.Now()),
+		stat: newStats(), seed: maphash.MakeSeed(),
 	}
-	h.denials.seed = h.answers.seed // one hash for both
 	h.cookies.Store(newCookieSecrets())
-	if err := h.Reload(cfg, keys); err != nil {
+	if err := h.Reload(cfg, keys, opts.Limits); err != nil {
 		return nil, err
 	}
 	return h, nil
 }
 
-// Reload takes another configuration or other keys. On an error the old ones
-// stay in use.
-func (h *Handler) Reload(cfg ZoneConfig, keys []*Key) error {
+// CheckReload reports what Reload would find wrong with configuration and keys,
+// and changes nothing.
+func (h *Handler) CheckReload(cfg ZoneConfig, keys []*Key) error {
+	_, err := newZone(cfg, keys, 0, h.now(), func() {})
+	return err
+}
+
+// Reload takes another configuration, other keys or other limits. On an error the
+// old ones stay in use.
+func (h *Handler) Reload(cfg ZoneConfig, keys []*Key, limits Limits) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	z, err := newZone(cfg, keys, h.opts.Answers, h.now(), h.stat.signed)
+	if limits.Answers == 0 {
+		limits.Answers = DefaultAnswers
+	}
+	z, err := newZone(cfg, keys, limits.Answers, h.now(), h.stat.signed)
 	if err != nil {
 		return err
 	}
-	return h.store(z)
+	return h.store(z, limits)
 }
 
 // store publishes a zone with the index's present head. The caller holds mu.
-func (h *Handler) store(z *zone) error {
+func (h *Handler) store(z *zone, limits Limits) error {
 	head, err := h.idx.Head()
 	if err != nil {
 		return fmt.Errorf("reading the head of the index: %w", err)
@@ -115,12 +125,13 @@ func (h *Handler) store(z *zone) error {
 	if old := h.view.Load(); old != nil && old.zone != z && old.zone.signer.sameAs(z.signer) {
 		z.signer = old.zone.signer // with the signatures it keeps; nobody else has z yet
 	}
-	v := &view{zone: z, idx: h.idx, head: head, stale: staleness(head, z.stale, now)}
+	v := &view{zone: z, idx: h.idx, limits: limits, head: head, stale: staleness(head, z.stale, now)}
 	if v.chain, err = h.chain(z); err != nil {
 		return err
 	}
 	if old := h.view.Load(); old != nil {
 		v.gen = old.gen + 1
+		v.answers, v.denials, v.limit = old.answers, old.denials, old.limit
 		if old.stale != v.stale {
 			if v.stale != "" {
 				h.log.Error("names of modules are answered SERVFAIL", "why", v.stale)
@@ -128,6 +139,12 @@ func (h *Handler) store(z *zone) error {
 				h.log.Info("names of modules are answered again")
 			}
 		}
+	}
+	if old := h.view.Load(); old == nil || old.limits.Answers != limits.Answers {
+		v.answers, v.denials = newCache(limits.Answers), newCache(limits.Answers/4)
+	}
+	if old := h.view.Load(); old == nil || old.limits.Rate != limits.Rate {
+		v.limit = newLimiter(limits.Rate, now)
 	}
 	h.view.Store(v)
 	h.stat.head(v)
@@ -159,7 +176,7 @@ func (h *Handler) refresh(changed bool) error {
 	now := h.now()
 	z := v.zone
 	if !z.nextTime.IsZero() && !now.Before(z.nextTime) {
-		next, err := newZone(z.cfg, z.keys, h.opts.Answers, now, h.stat.signed)
+		next, err := newZone(z.cfg, z.keys, v.limits.Answers, now, h.stat.signed)
 		if err != nil {
 			h.log.Error("a key's time has come, but the zone can't be signed with the others: the old set stays", "err", err)
 			// Not again each second: the keys have to be changed first.
@@ -181,7 +198,7 @@ func (h *Handler) refresh(changed bool) error {
 	if !changed {
 		return nil
 	}
-	return h.store(z)
+	return h.store(z, v.limits)
 }
 
 // Run follows changes of the index until ctx ends.

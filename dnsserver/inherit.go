@@ -54,7 +54,7 @@ func (s *Server) listenFile(f *os.File) (netip.AddrPort, error) {
 			return addr, fmt.Errorf("%s is no UDP socket", c.LocalAddr())
 		}
 		addr = udp.LocalAddr().(*net.UDPAddr).AddrPort()
-		s.startUDP(udp)
+		s.startUDP(s.ctx, udp)
 	}
 	return addr, nil
 }

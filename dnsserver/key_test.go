@@ -118,7 +118,7 @@ func TestRollover(t *testing.T) {
 	clock := now
 	cfg := testConfig()
 	cfg.StaleAfter = 0
-	h, err := NewHandler(cfg, keys, testIndex(), Options{Answers: 64, Now: func() time.Time { return clock }})
+	h, err := NewHandler(cfg, keys, testIndex(), Options{Limits: Limits{Answers: 64}, Now: func() time.Time { return clock }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestRollover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Reload(cfg, keys); err != nil {
+	if err := h.Reload(cfg, keys, h.view.Load().limits); err != nil {
 		t.Fatal(err)
 	}
 	if got := signers(testZone, dns.TypeDNSKEY); len(got) != 2 || got[0] != second.Tag && got[1] != second.Tag {
@@ -202,7 +202,7 @@ func TestRefresh(t *testing.T) {
 	clock := time.Now()
 	cfg := testConfig()
 	cfg.StaleAfter = 0
-	h, err := NewHandler(cfg, testKeys(t, "ed25519"), testIndex(), Options{Answers: 64, Now: func() time.Time { return clock }})
+	h, err := NewHandler(cfg, testKeys(t, "ed25519"), testIndex(), Options{Limits: Limits{Answers: 64}, Now: func() time.Time { return clock }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,10 +38,13 @@ type Server struct {
 	swg   sync.WaitGroup // those who sign
 	idle  chan struct{}  // closed when nothing more will have to be signed
 	conns connLimit
+
+	mu   sync.Mutex
+	open map[netip.AddrPort]context.CancelFunc // what Listen opened
 }
 
-// NewServer makes a server without sockets.
-func NewServer(h *Handler, cfg ListenConfig) *Server {
+// fill puts the defaults where nothing is set.
+func (cfg *ListenConfig) fill() {
 	def := DefaultListenConfig()
 	if cfg.Workers <= 0 {
 		cfg.Workers = runtime.GOMAXPROCS(0)
@@ -55,14 +58,41 @@ func NewServer(h *Handler, cfg ListenConfig) *Server {
 	if cfg.ConnsPerIP <= 0 {
 		cfg.ConnsPerIP = def.ConnsPerIP
 	}
+}
+
+// NewServer makes a server without sockets.
+func NewServer(h *Handler, cfg ListenConfig) *Server {
+	cfg.fill()
 	h.idle.Store(int64(cfg.Idle))
-	s := &Server{h: h, cfg: cfg, sign: make(chan pending, signQueue), idle: make(chan struct{})}
+	s := &Server{h: h, cfg: cfg, open: map[netip.AddrPort]context.CancelFunc{}, sign: make(chan pending, signQueue), idle: make(chan struct{})}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.conns = connLimit{total: cfg.Conns, perIP: cfg.ConnsPerIP, open: map[netip.Prefix]int{}}
 	for range runtime.GOMAXPROCS(0) {
 		s.swg.Go(s.signer)
 	}
 	return s
+}
+
+// SetLimits takes other limits of connections. Those that are open stay; the
+// number of workers is that of the start.
+func (s *Server) SetLimits(cfg ListenConfig) {
+	cfg.fill()
+	s.h.idle.Store(int64(cfg.Idle))
+	s.conns.mu.Lock()
+	defer s.conns.mu.Unlock()
+	s.conns.total, s.conns.perIP = cfg.Conns, cfg.ConnsPerIP
+}
+
+// StopListening ends what Listen began at an address. Connections go on until
+// they are idle.
+func (s *Server) StopListening(addr netip.AddrPort) {
+	s.mu.Lock()
+	stop := s.open[addr]
+	delete(s.open, addr)
+	s.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
 }
 
 // Close ends the server: it takes no more queries, and returns when those at
@@ -147,17 +177,25 @@ func (s *Server) listenBoth(host, port string) (netip.AddrPort, error) {
 			break
 		}
 	}
+	ctx, stop := context.WithCancel(s.ctx)
 	for _, c := range udp {
-		s.startUDP(c)
+		s.startUDP(ctx, c)
 	}
-	s.ServeStream(tcp, TCP)
-	return netip.AddrPortFrom(got.Addr().Unmap(), got.Port()), nil
+	closeStream := s.ServeStream(tcp, TCP)
+	addr := netip.AddrPortFrom(got.Addr().Unmap(), got.Port())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[addr] = func() {
+		closeStream()
+		stop()
+	}
+	return addr, nil
 }
 
-// startUDP answers on a socket until the server is closed.
-func (s *Server) startUDP(c *net.UDPConn) {
+// startUDP answers on a socket until ctx ends, at the latest with the server.
+func (s *Server) startUDP(ctx context.Context, c *net.UDPConn) {
 	s.wg.Go(func() { s.serveUDP(c) })
-	context.AfterFunc(s.ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
+	context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
 }
 
 // signQueue is how many queries can wait for a signature. At some 20,000

@@ -55,7 +55,7 @@ func testKeys(t testing.TB, algorithm string) []*Key {
 
 func testHandler(t testing.TB, cfg ZoneConfig, idx index.Reader) *Handler {
 	t.Helper()
-	h, err := NewHandler(cfg, testKeys(t, "ecdsap256sha256"), idx, Options{Answers: 1024})
+	h, err := NewHandler(cfg, testKeys(t, "ecdsap256sha256"), idx, Options{Limits: Limits{Answers: 1024}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,13 +64,13 @@ func (h *Handler) respond(out, packet []byte, c Client, q *query, now time.Time,
 			if err == errDenialNotSigned {
 				cat = catDenial
 			}
-			return h.limited(out, h.limit.decide(c.Addr.Addr(), cat, h.hash(q), now, q.id), q)
+			return h.limited(out, v.limit.decide(c.Addr.Addr(), cat, h.hash(q), now, q.id), q)
 		}
 	}
 	cookie := h.cookie(q, c, now)
 	n := len(out)
 	if c.Transport == UDP && how != queued && !cookie.valid {
-		if d := h.limit.decide(c.Addr.Addr(), categoryOf(a), a.hash, now, q.id); d != decideSend {
+		if d := v.limit.decide(c.Addr.Addr(), categoryOf(a), a.hash, now, q.id); d != decideSend {
 			out, _ = h.limited(out, d, q)
 			return out, true
 		}
@@ -138,15 +138,15 @@ func (h *Handler) cookie(q *query, c Client, now time.Time) (r cookieReply) {
 // The error is one of the two that say that a signature is missing.
 func (h *Handler) find(v *view, q *query, now time.Time, how mode) (*answer, error) {
 	key := q.cacheKey()
-	hash := maphash.Bytes(h.answers.seed, key)
-	a, known := h.answers.get(key, hash, v.gen, now.Unix())
+	hash := maphash.Bytes(h.seed, key)
+	a, known := v.answers.get(key, hash, v.gen, now.Unix())
 	if a == nil && v.chain != nil {
 		if a, err := h.findChained(v, q, now, how); a != nil || err != nil {
 			return a, err
 		}
 	}
 	if a == nil && !known {
-		a, known = h.denials.get(key, hash, v.gen, now.Unix())
+		a, known = v.denials.get(key, hash, v.gen, now.Unix())
 	}
 	if a != nil {
 		h.stat.hits.Add(1)
@@ -169,16 +169,16 @@ func (h *Handler) find(v *view, q *query, now time.Time, how mode) (*answer, err
 		// What is not there comes in endless variety: it has its own, smaller
 		// cache, so that it can't push out what is.
 		if a.an > 0 && a.rcode == dns.RcodeSuccess && q.qtype != dns.TypeNSEC && q.qtype != dns.TypeRRSIG {
-			h.answers.put(a)
+			v.answers.put(a)
 		} else {
-			h.denials.put(a)
+			v.denials.put(a)
 		}
 	}
 	return a, nil
 }
 
 // hash tells questions apart.
-func (h *Handler) hash(q *query) uint64 { return maphash.Bytes(h.answers.seed, q.cacheKey()) }
+func (h *Handler) hash(q *query) uint64 { return maphash.Bytes(h.seed, q.cacheKey()) }
 
 // write appends the message: header, question, records and OPT.
 func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now time.Time, cookie *cookieReply) []byte {

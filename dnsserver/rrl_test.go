@@ -62,7 +62,7 @@ func TestLimiter(t *testing.T) {
 
 func TestRateLimit(t *testing.T) {
 	now := time.Now()
-	h, err := NewHandler(testConfig(), testKeys(t, "ecdsap256sha256"), testIndex(), Options{Answers: 64, Rate: RateConfig{Answers: 10, Slip: 2}, Now: func() time.Time { return now }})
+	h, err := NewHandler(testConfig(), testKeys(t, "ecdsap256sha256"), testIndex(), Options{Limits: Limits{Answers: 64, Rate: RateConfig{Answers: 10, Slip: 2}}, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func newSigner(zone []byte, keys []*Key, validity time.Duration, slots int, now 
 // sameAs reports whether another signer makes the same signatures.
 func (s *signer) sameAs(o *signer) bool {
 	same := func(a, b *Key) bool { return a.Public.String() == b.Public.String() }
-	return bytes.Equal(s.zone, o.zone) && s.validity == o.validity && slices.EqualFunc(s.zoneKeys, o.zoneKeys, same) &&
+	return bytes.Equal(s.zone, o.zone) && s.validity == o.validity && len(s.kept.slots) == len(o.kept.slots) && slices.EqualFunc(s.zoneKeys, o.zoneKeys, same) &&
 		slices.EqualFunc(s.sepKeys, o.sepKeys, same)
 }
 

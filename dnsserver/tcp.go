@@ -56,24 +56,23 @@ const (
 	writeTime   = 10 * time.Second // an answer may wait for a slow reader
 )
 
-// ServeStream answers on connections of a listener until the server is closed.
-func (s *Server) ServeStream(l net.Listener, t Transport) {
-	go func() {
-		<-s.ctx.Done()
-		l.Close()
-	}()
+// ServeStream answers on connections of a listener until the server is closed, or
+// stop is called; then connections go on until they are idle.
+func (s *Server) ServeStream(l net.Listener, t Transport) (stop func()) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	context.AfterFunc(ctx, func() { l.Close() })
 	s.wg.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
-				if s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 					return
 				}
 				// Most likely out of file descriptors: leave time to close some.
 				s.h.log.Error("accepting a connection", "transport", t, "err", err)
 				select {
 				case <-time.After(100 * time.Millisecond):
-				case <-s.ctx.Done():
+				case <-ctx.Done():
 				}
 				continue
 			}
@@ -95,6 +94,7 @@ func (s *Server) ServeStream(l net.Listener, t Transport) {
 			})
 		}
 	})
+	return cancel
 }
 
 // A stream is one connection. Answers that need a signature are written later
@@ -152,7 +152,7 @@ func (s *Server) serveStream(c net.Conn, client Client) {
 				in = append(in, make([]byte, need-len(in))...)
 			}
 		}
-		limit := s.cfg.Idle
+		limit := time.Duration(s.h.idle.Load())
 		if have > 0 {
 			limit = messageTime
 		}

@@ -44,11 +44,15 @@ type Config struct {
 
 // TLSConfig says which encrypted transports there are.
 type TLSConfig struct {
-	Certificate string `toml:"certificate" comment:"PEM file with the certificate of the name servers and its chain; read again when it changes."`
-	Key         string `toml:"key" comment:"PEM file with its key."`
-	DoT         string `toml:"dot" comment:"Address for DNS over TLS, for example \":853\"; empty is none."`
-	DoQ         string `toml:"doq" comment:"Address for DNS over QUIC, for example \":853\"; empty is none."`
-	DoH         string `toml:"doh" comment:"Address for DNS over HTTPS, for example \":443\"; empty is none. The path is /dns-query."`
+	Certificate string   `toml:"certificate" comment:"PEM file with the certificate of the name servers and its chain; read again when it changes."`
+	Key         string   `toml:"key" comment:"PEM file with its key."`
+	ACME        string   `toml:"acme" comment:"Instead of certificate and key: the directory of an ACME server, for example\nhttps://acme-v02.api.letsencrypt.org/directory. Setting it agrees to that server's terms."`
+	Names       []string `toml:"names" comment:"Names that the certificate by ACME is for: those of this name server. Port 443 of them has to lead to doh."`
+	Contact     string   `toml:"acme_contact" comment:"Mail address that the ACME server may write to."`
+	Roots       string   `toml:"acme_roots" comment:"PEM file of the roots that the ACME server's own certificate comes from. Empty: the system's."`
+	DoT         string   `toml:"dot" comment:"Address for DNS over TLS, for example \":853\"; empty is none."`
+	DoQ         string   `toml:"doq" comment:"Address for DNS over QUIC, for example \":853\"; empty is none."`
+	DoH         string   `toml:"doh" comment:"Address for DNS over HTTPS, for example \":443\"; empty is none. The path is /dns-query."`
 }
 
 // LimitConfig bounds what askers can use.
@@ -59,6 +63,16 @@ type LimitConfig struct {
 	Cookies    string               `toml:"cookie_secrets" comment:"File with the secrets of DNS cookies, 32 hex digits a line, that servers of one name share; empty is one made at the start."`
 	Rate       dnsserver.RateConfig `toml:"rate" comment:"Answers over UDP."`
 	Answers    int                  `toml:"answers" comment:"Answers and signatures kept in memory, about 1 kB for each."`
+}
+
+// handler is the part that the handler keeps to.
+func (l *LimitConfig) handler() dnsserver.Limits {
+	return dnsserver.Limits{Answers: l.Answers, Rate: l.Rate}
+}
+
+// connections is the part that the server keeps to.
+func (l *LimitConfig) connections() dnsserver.ListenConfig {
+	return dnsserver.ListenConfig{Idle: l.Idle.D(), Conns: l.Conns, ConnsPerIP: l.ConnsPerIP}
 }
 
 // LogConfig says which checksum database to follow, and how.
@@ -92,6 +106,7 @@ func defaultConfig() Config {
 		Log:    LogConfig{Mode: "follow", Interval: config.Duration(30 * time.Second)},
 		Watch:  WatchConfig{Modules: []string{}, Toolchain: true},
 	}
+	c.TLS.Names = []string{}
 	c.Zone.NameServers = []dnsserver.NameServer{}
 	c.Zone.Records = []string{}
 	return c

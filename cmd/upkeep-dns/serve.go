@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -83,7 +84,7 @@ func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 
-	h, err := dnsserver.NewHandler(c.Zone, keys, store, dnsserver.Options{Logger: log, Answers: c.Limits.Answers, Rate: c.Limits.Rate})
+	h, err := dnsserver.NewHandler(c.Zone, keys, store, dnsserver.Options{Logger: log, Limits: c.Limits.handler()})
 	if err != nil {
 		return err
 	}
@@ -92,36 +93,23 @@ func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
 		return err
 	}
 	h.LogQueries(c.Queries)
-	srv := dnsserver.NewServer(h, dnsserver.ListenConfig{Idle: c.Limits.Idle.D(), Conns: c.Limits.Conns, ConnsPerIP: c.Limits.ConnsPerIP})
+	srv := dnsserver.NewServer(h, c.Limits.connections())
 	defer srv.Close()
-	var first string
-	for _, addr := range c.Listen {
-		bound, err := listen(srv, addr)
-		if err != nil {
-			return err
-		}
-		for _, a := range bound {
-			fmt.Printf("dns: %s\n", a)
-			if first == "" {
-				first = a.String()
-			}
-		}
-	}
-
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	ls := &listeners{srv: srv, wg: &wg, log: log, open: map[place]func(){}}
+	if err := ls.follow(ctx, &c); err != nil {
+		return err
+	}
 	if c.HTTP != "" {
-		if err := serveHTTP(ctx, &wg, c, first, db, store, reg, log); err != nil {
+		if err := serveHTTP(ctx, &wg, c, ls.first, db, store, reg, log); err != nil {
 			return err
 		}
 	}
-	if err := serveEncrypted(ctx, &wg, c.TLS, srv, log); err != nil {
-		return err
-	}
 	wg.Go(func() { h.Run(ctx) })
-	wg.Go(func() { reloads(ctx, hup, f, h, log) })
+	wg.Go(func() { (&reloader{f, h, ls, c}).run(ctx, hup, log) })
 	return feed(ctx, c, db, store, reg, log)
 }
 
@@ -178,24 +166,33 @@ func serveHTTP(ctx context.Context, wg *sync.WaitGroup, c Config, dnsAddr string
 	return nil
 }
 
-// reloads takes configuration and keys again at each SIGHUP.
-func reloads(ctx context.Context, hup <-chan os.Signal, f *configFlags, h *dnsserver.Handler, log *slog.Logger) {
+// A reloader takes configuration and keys again at each SIGHUP.
+type reloader struct {
+	flags   *configFlags
+	handler *dnsserver.Handler
+	ls      *listeners
+	now     Config // what is in force
+}
+
+func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hup:
 		}
-		if err := reload(f, h); err != nil {
+		if err := r.reload(ctx); err != nil {
 			log.Error("reading the configuration again: nothing was changed", "err", err)
 			continue
 		}
-		log.Info("configuration and keys were read again; addresses, limits, state and log stay as they were at the start")
+		log.Info("configuration, keys and certificates were read again; the addresses of pages and metrics, state and log stay as they were at the start")
 	}
 }
 
-func reload(f *configFlags, h *dnsserver.Handler) error {
-	c, err := f.load(needAll)
+// reload checks everything before it changes anything. What can fail last is
+// the handler's part, so the listeners are put back if it does.
+func (r *reloader) reload(ctx context.Context) error {
+	c, err := r.flags.load(needAll)
 	if err != nil {
 		return err
 	}
@@ -203,11 +200,25 @@ func reload(f *configFlags, h *dnsserver.Handler) error {
 	if err != nil {
 		return err
 	}
-	if err := useCookies(h, c); err != nil {
+	if slices.Contains(c.Listen, "systemd") != slices.Contains(r.now.Listen, "systemd") {
+		return errInherited
+	}
+	if err := r.handler.CheckReload(c.Zone, keys); err != nil {
 		return err
 	}
-	h.LogQueries(c.Queries)
-	return h.Reload(c.Zone, keys)
+	if err := r.ls.follow(ctx, &c); err != nil {
+		return err
+	}
+	if err := r.handler.Reload(c.Zone, keys, c.Limits.handler()); err != nil {
+		return errors.Join(err, r.ls.follow(ctx, &r.now))
+	}
+	if err := useCookies(r.handler, c); err != nil {
+		return err
+	}
+	r.ls.srv.SetLimits(c.Limits.connections())
+	r.handler.LogQueries(c.Queries)
+	r.now = c
+	return nil
 }
 
 func useCookies(h *dnsserver.Handler, c Config) error {

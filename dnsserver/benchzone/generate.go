@@ -73,7 +73,13 @@ func generate(dir, zone string, modules int) error {
 		return err
 	}
 	return queries(filepath.Join(dir, "missing.txt"), 1000000, func() string {
-		return fmt.Sprintf("x%d.y%d._.github.com.v0.%s", r.IntN(1e6), r.IntN(1e6), zone)
+		// Like the others, between any two of them.
+		for {
+			q, err := name.Module(fmt.Sprintf("github.com/%s%d/%s%d", word(), r.IntN(1e6), word(), r.IntN(1e4)), zone)
+			if err == nil && !seen[q] {
+				return q
+			}
+		}
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -39,6 +40,11 @@ func main() {
 		gen     = flag.String("generate", "", "write the files of a measurement into this folder instead, see measure.sh")
 		modules = flag.Int("modules", 100000, "with -generate: modules in the zone")
 		answers = flag.Int("answers", 0, "answers to keep, 0 for the server's default")
+		denial  = flag.String("denial", dnsserver.DenialCompact, "compact or nsec")
+		flooded = flag.String("flood", "", "measure the server at this address under a flood of random names instead, see flood.sh")
+		rate    = flag.Int("rate", 20000, "with -flood: existing names asked for each second, 0 for as many as are answered")
+		random  = flag.Int("random", 50000, "with -flood: random names asked for each second")
+		period  = flag.Duration("period", 3*time.Second, "with -flood: how long")
 	)
 	flag.Parse()
 	if *gen != "" {
@@ -48,15 +54,22 @@ func main() {
 		}
 		return
 	}
+	if *flooded != "" {
+		if err := measureFlood(*flooded, "exist.txt", dns.Fqdn(*zone), *rate, *random, *period); err != nil {
+			fmt.Fprintln(os.Stderr, "benchzone:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *zone, *key, *tsv, *listen, *workers, *answers); err != nil {
+	if err := run(ctx, *zone, *key, *tsv, *listen, *denial, *workers, *answers); err != nil {
 		fmt.Fprintln(os.Stderr, "benchzone:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, zone, key, tsv, listen string, workers, answers int) error {
+func run(ctx context.Context, zone, key, tsv, listen, denial string, workers, answers int) error {
 	runtime.GOMAXPROCS(workers)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(40) // as upkeep-dns does
@@ -74,10 +87,11 @@ func run(ctx context.Context, zone, key, tsv, listen string, workers, answers in
 	}
 	cfg := dnsserver.DefaultZoneConfig()
 	cfg.Zone, cfg.Mailbox, cfg.StaleAfter = zone, "gopher@"+strings.TrimSuffix(zone, "."), 0
+	cfg.Denial = denial
 	cfg.NameServers = []dnsserver.NameServer{{Name: "ns0", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}}}
 	runtime.GC() // what loading left
 	debug.FreeOSMemory()
-	h, err := dnsserver.NewHandler(cfg, keys, idx, dnsserver.Options{Answers: answers, Logger: slog.Default()})
+	h, err := dnsserver.NewHandler(cfg, keys, idx, dnsserver.Options{Limits: dnsserver.Limits{Answers: answers}, Logger: slog.Default()})
 	if err != nil {
 		return err
 	}

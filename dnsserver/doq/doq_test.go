@@ -37,7 +37,7 @@ func start(t *testing.T) (addr string, conf *tls.Config) {
 	cfg := dnsserver.DefaultZoneConfig()
 	cfg.Zone = zone
 	cfg.NameServers = []dnsserver.NameServer{{Name: "ns0", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}
-	h, err := dnsserver.NewHandler(cfg, keys, idx, dnsserver.Options{Answers: 64})
+	h, err := dnsserver.NewHandler(cfg, keys, idx, dnsserver.Options{Limits: dnsserver.Limits{Answers: 64}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.org/upkeep/dnsserver"
+	"example.org/upkeep/dnsserver/doq"
+	"example.org/upkeep/web"
+	"example.org/upkeep/web/acme"
+)
+
+// listeners are where queries come in. They follow the configuration: what is
+// new is opened first, and only when all of that works, what is no longer there
+// is closed.
+type listeners struct {
+	srv   *dnsserver.Server
+	wg    *sync.WaitGroup
+	log   *slog.Logger
+	open  map[place]func() // how each is closed
+	first string           // the first address for plain DNS, as it was bound
+
+	certificate atomic.Pointer[func(*tls.ClientHelloInfo) (*tls.Certificate, error)]
+	source      TLSConfig // of the certificate
+	stopSource  func()
+}
+
+// A place is where one of the listeners is.
+type place struct {
+	kind, addr string
+	n          int // the how manieth of that address, which may be a free port
+}
+
+// places lists where the configuration wants to listen.
+func (c *Config) places() (all []place) {
+	count := map[place]int{}
+	add := func(kind, addr string) {
+		if addr == "" {
+			return
+		}
+		p := place{kind, addr, 0}
+		count[p]++
+		all = append(all, place{kind, addr, count[p]})
+	}
+	for _, addr := range c.Listen {
+		add("listen", addr)
+	}
+	add("dot", c.TLS.DoT)
+	add("doq", c.TLS.DoQ)
+	add("doh", c.TLS.DoH)
+	return all
+}
+
+// follow makes the listeners those of the configuration, or changes nothing.
+// They live until ctx ends.
+func (l *listeners) follow(ctx context.Context, c *Config) error {
+	use, err := l.newSource(ctx, c)
+	if err != nil {
+		return err
+	}
+	fresh := map[place]func(){}
+	fail := func(err error) error {
+		for _, stop := range fresh {
+			stop()
+		}
+		return err
+	}
+	wanted := map[place]bool{}
+	for _, p := range c.places() {
+		wanted[p] = true
+		if l.open[p] != nil {
+			continue
+		}
+		stop, err := l.start(ctx, p)
+		if err != nil {
+			return fail(err)
+		}
+		fresh[p] = stop
+	}
+	use()
+	for p, stop := range l.open {
+		if !wanted[p] {
+			l.log.Info("no longer listening", "on", p.addr, "for", p.kind)
+			stop()
+			delete(l.open, p)
+		}
+	}
+	for p, stop := range fresh {
+		l.open[p] = stop
+	}
+	return nil
+}
+
+// newSource prepares the certificate of the configuration; use puts it in place.
+func (l *listeners) newSource(ctx context.Context, c *Config) (use func(), err error) {
+	source := c.TLS
+	source.DoT, source.DoH, source.DoQ = "", "", ""
+	if l.certificate.Load() != nil && l.source.same(&source) || !c.TLS.on() {
+		return func() {}, nil
+	}
+	var get func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	run := func(context.Context) {}
+	if source.ACME != "" {
+		m, err := acme.New(acme.Config{Directory: source.ACME, Names: source.Names, Dir: filepath.Join(c.State, "acme-dns"),
+			Contact: source.Contact, Roots: source.Roots, Log: l.log})
+		if err != nil {
+			return nil, fmt.Errorf("tls.acme: %w", err)
+		}
+		get, run = m.GetCertificate, m.Run
+	} else if get, err = web.Certificate(source.Certificate, source.Key); err != nil {
+		return nil, err
+	}
+	if l.certificate.Load() == nil {
+		l.certificate.Store(&get) // those that start now need one
+	}
+	return func() {
+		l.certificate.Store(&get)
+		l.source = source
+		if l.stopSource != nil {
+			l.stopSource()
+		}
+		sctx, stop := context.WithCancel(ctx)
+		l.stopSource = stop
+		l.wg.Go(func() { run(sctx) })
+	}, nil
+}
+
+func (l *listeners) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return (*l.certificate.Load())(hello)
+}
+
+// start opens one listener.
+func (l *listeners) start(ctx context.Context, p place) (stop func(), err error) {
+	flag := "-" + p.kind
+	if p.kind == "listen" {
+		return l.startPlain(p.addr)
+	}
+	if p.kind == "doq" {
+		conn, err := net.ListenPacket("udp", p.addr)
+		if err != nil {
+			return nil, listenError(&dnsserver.ListenError{Network: "UDP", Addr: p.addr, Err: err}, flag)
+		}
+		fmt.Printf("doq: %s\n", conn.LocalAddr())
+		ctx, cancel := context.WithCancel(ctx)
+		l.wg.Go(func() {
+			defer conn.Close()
+			if err := doq.Serve(ctx, l.srv, conn, &tls.Config{GetCertificate: l.getCertificate}); err != nil {
+				l.log.Error("serving DNS over QUIC", "err", err)
+			}
+		})
+		return cancel, nil
+	}
+	tcp, err := net.Listen("tcp", p.addr)
+	if err != nil {
+		return nil, listenError(&dnsserver.ListenError{Network: "TCP", Addr: p.addr, Err: err}, flag)
+	}
+	if p.kind == "dot" {
+		fmt.Printf("dot: %s\n", tcp.Addr())
+		return l.srv.ServeStream(l.overTLS(tcp, "dot"), dnsserver.TLS), nil
+	}
+	fmt.Printf("doh: https://%s%s\n", tcp.Addr(), dnsserver.DoHPath)
+	mux := http.NewServeMux()
+	mux.Handle(dnsserver.DoHPath, l.srv.DoH())
+	ctx, cancel := context.WithCancel(ctx)
+	serveMux(ctx, l.wg, &http.Server{Handler: mux, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100}}, l.overTLS(tcp, "h2", "http/1.1", acme.Proto), l.log)
+	return cancel, nil
+}
+
+func (l *listeners) overTLS(tcp net.Listener, protos ...string) net.Listener {
+	return tls.NewListener(tcp, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: l.getCertificate, NextProtos: protos})
+}
+
+// startPlain listens for UDP and TCP.
+func (l *listeners) startPlain(addr string) (stop func(), err error) {
+	bound, err := listen(l.srv, addr)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range bound {
+		fmt.Printf("dns: %s\n", a)
+		if l.first == "" {
+			l.first = a.String()
+		}
+	}
+	return func() {
+		for _, a := range bound {
+			l.srv.StopListening(a)
+		}
+	}, nil
+}
+
+// errInherited says why systemd's sockets stay.
+var errInherited = errors.New(`listen: sockets of systemd's are passed at the start only: restart to add "systemd" to the list or take it out`)
+
+// serveMux serves with bounds on time and size until ctx ends.
+func serveMux(ctx context.Context, wg *sync.WaitGroup, srv *http.Server, l net.Listener, log *slog.Logger) {
+	srv.ReadHeaderTimeout, srv.ReadTimeout, srv.WriteTimeout, srv.IdleTimeout = 10*time.Second, 30*time.Second, time.Minute, 2*time.Minute
+	srv.MaxHeaderBytes = web.MaxHeader
+	srv.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	wg.Go(func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("serving HTTP", "addr", l.Addr().String(), "err", err)
+		}
+	})
+	wg.Go(func() {
+		<-ctx.Done()
+		sctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if srv.Shutdown(sctx) != nil {
+			srv.Close()
+		}
+	})
+}
