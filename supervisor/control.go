@@ -301,6 +301,9 @@ func (e *Engine) serviceStatus() ServiceStatus {
 		case <-e.proc.Done():
 		default:
 			s.Running, s.Pid, s.Started = true, e.proc.Pid(), e.proc.Started()
+			if n := e.session(e.proc); n != nil {
+				s.Says = n.State().Status
+			}
 		}
 	}
 	if !s.Running && e.lastExit != "" {

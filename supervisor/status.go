@@ -91,6 +91,7 @@ type ServiceStatus struct {
 	Health    Health    `json:"health"`
 	// Handover is how the next version takes the connections over.
 	Handover HandoverStatus `json:"handover"`
+	Says     string         `json:"says,omitempty"` // its own status line (STATUS= of sd_notify)
 	Warning  string         `json:"warning,omitempty"`
 }
 

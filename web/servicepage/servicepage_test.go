@@ -61,6 +61,7 @@ func TestOverview(t *testing.T) {
 		// upkeep itself, the same way
 		`id="self-version">v0.3.0<`, `id="self-go">go1.26.8<`, "Upgrade upkeep now", "Roll upkeep back to v0.2.9",
 		"sum <code>0uPpQbJ0nR7m1qJ3xk4oW8c2v5Tz</code>, record 1700 of the build log", `id="self-menu-v0.3.1-go1.26.8"`,
+		"serving 12 calendars &lt;ok&gt;",
 		// how a new version takes over
 		"connections wait, none is refused: its listening sockets stay open", "tcp 0.0.0.0:443",
 		`href="/schedule?go_version=go1.26.8&amp;version=v1.4.2"`,
