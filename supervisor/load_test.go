@@ -203,6 +203,33 @@ func (l *load) report(title string) {
 		lines = append(lines, "  "+c.summary())
 	}
 	l.t.Log(strings.Join(lines, "\n"))
+	// For docs/handover.md: one row for each run.
+	if name := os.Getenv("UPKEEP_HANDOVER_TABLE"); name != "" {
+		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		defer f.Close()
+		fmt.Fprintln(f, "| "+title+" | "+l.row()+" |")
+	}
+}
+
+// tableKinds are the columns of the table.
+var tableKinds = []string{"new", "second", "slow", "keep GET", "keep POST", "TLS", "HTTP/2", "UDP"}
+
+// row tells of each kind how many of how many failed, and the longest latency of
+// new connections.
+func (l *load) row() string {
+	cells := slices.Repeat([]string{"–"}, len(tableKinds)+1)
+	for _, c := range l.clients {
+		if i := slices.Index(tableKinds, c.kind); i >= 0 {
+			cells[i] = fmt.Sprintf("%d of %d", c.failures(), c.sent)
+		}
+		if c.kind == "new" && len(c.latencies) > 0 {
+			cells[len(tableKinds)] = fmt.Sprintf("%.1f s", c.latencies[len(c.latencies)-1].Seconds()) // sorted by summary
+		}
+	}
+	return strings.Join(cells, " | ")
 }
 
 // must fails the test when more requests of these kinds failed than are allowed.
