@@ -136,7 +136,7 @@ var rules = []rule{
 	{regexp.MustCompile(`pattern (\S+): cannot embed`), false, "The package embeds something that can't be embedded ($1)."},
 	{regexp.MustCompile(`use of internal package (\S+) not allowed`), false, "The package uses the internal package $1 of another module."},
 	{regexp.MustCompile(`(\S+@\S+): reading \S+: (404|410)`), false, "The dependency $1 is not known to the module proxy."},
-	{regexp.MustCompile(`(?m)^.*(?:unknown revision|invalid version|malformed|errors parsing|unknown directive|module declares its path as|invalid (?:import path|module|character)|unexpected module path|ambiguous import|cannot find (?:module|package)).*$`), false, ""},
+	{regexp.MustCompile(`(?m)^.*(?:unknown revision|invalid version|malformed|errors parsing|unknown directive|module declares its path as|invalid (?:import path|module|character)|unexpected module path|ambiguous import|cannot find (?:module|package)|invalid input (?:directory|file) name).*$`), false, ""},
 	// What the compiler, the assembler and the linker say of source.
 	{regexp.MustCompile(`(?m)^\S+?:\d+(?::\d+)?: .+$`), false, "The source does not compile: $0"},
 	{regexp.MustCompile(`(?m)^(?:\S*/)?link: .+$|^.*: relocation target \S+ not defined.*$|^.*function main is undeclared in the main package.*$|^.*missing function body.*$`), false, "The program does not link: $0"},

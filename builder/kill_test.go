@@ -319,7 +319,7 @@ func TestHostile(t *testing.T) {
 		{"manypackages", true, []int{200}},
 		{"control", false, []int{500}},
 		{"badzip", false, []int{500}},
-		{"dash@v1.0.0/-o", true, []int{200}},
+		{"dash@v1.0.0/-o", false, []int{500}},
 		{"bomb", false, []int{500}},
 	} {
 		if tc.module == "bomb" && !full {

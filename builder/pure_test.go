@@ -66,6 +66,7 @@ func TestClassify(t *testing.T) {
 		{"", temp, "", exit},
 		{"main.go:3:5: undefined: y", temp, "more memory", fmt.Errorf("%w (%w)", sandbox.ErrMemory, exit)},
 		{"main.go:3:5: undefined: y", temp, "longer", sandbox.ErrTimeout},
+		{"package example.org/dash/-o: invalid input directory name \"-o\"", perm, "invalid input directory name", exit},
 		{"main.go:3:5: undefined: y", temp, "disk space", errWorkFull},
 		{"main.go:3:5: undefined: y", temp, "killed", &sandbox.ExitError{Code: -1, Signal: "killed"}},
 		{"main.go:3:5: undefined: y", temp, "could not run", errors.New("fork failed")},
