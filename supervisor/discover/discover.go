@@ -13,7 +13,8 @@
 //
 // Files, in the folder given in [Options]: discovery.json with the highest log
 // size seen for each source, and evidence/ with answers that contradict each
-// other, as received.
+// other, as received. In the folder that [Config] names as cache: messages as
+// received, by whoever shares it; they are validated like those of the network.
 package discover
 
 import (
