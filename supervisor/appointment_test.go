@@ -102,7 +102,9 @@ func TestOlderGo(t *testing.T) {
 // Majors of another module path are shown and never installed.
 func TestMajors(t *testing.T) {
 	clockTest(t, func(c *Config, r *fakeRunner) { c.Updates.Policy = policy.LevelMinor }, func(b *clockBench) {
-		b.set(func() { b.majors = map[string]string{"example.org/hello/v2": "v2.1.0", "example.org/hello/v3": "v2.9.9", "example.org/hello/v4": "v4.0.0"} })
+		b.set(func() {
+			b.majors = map[string]string{"example.org/hello/v2": "v2.1.0", "example.org/hello/v3": "v2.9.9", "example.org/hello/v4": "v4.0.0"}
+		})
 		b.publish("v1.0.0")
 		time.Sleep(5 * time.Hour)
 		synctest.Wait()

@@ -42,6 +42,7 @@ type Doors struct {
 type opened struct {
 	Door
 	raw    net.Listener
+	gate   *gate
 	srv    *http.Server
 	cancel context.CancelFunc
 }
@@ -153,14 +154,16 @@ func keepName(l net.Listener) {
 
 func (s *Doors) start(d Door, raw net.Listener) error {
 	ctx, cancel := context.WithCancel(s.ctx)
-	srv, l, err := d.Serve(ctx, raw)
+	g := newGate(raw)
+	srv, l, err := d.Serve(ctx, g)
 	if err != nil {
 		cancel()
 		return err
 	}
+	srv.ConnState = g.state
 	srv.BaseContext = func(net.Listener) context.Context { return ctx }
 	context.AfterFunc(ctx, func() { srv.Close() })
-	s.open = append(s.open, &opened{d, raw, srv, cancel})
+	s.open = append(s.open, &opened{d, raw, g, srv, cancel})
 	s.wg.Go(func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			s.log.Error("serving", "what", d.Name, "err", err)
@@ -189,10 +192,6 @@ func (s *Doors) Wait() { s.wg.Wait() }
 func (s *Doors) Handoff(b *handoff.Bundle) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(s.ctx, drainTime)
-	defer cancel()
-	var wg sync.WaitGroup
-	defer wg.Wait()
 	for _, o := range s.open {
 		c, ok := o.raw.(syscall.Conn)
 		if !ok {
@@ -201,34 +200,30 @@ func (s *Doors) Handoff(b *handoff.Bundle) error {
 		if err := b.Add(o.Name+" "+o.Addr, c); err != nil {
 			return err
 		}
-		keepName(o.raw)
-		wg.Go(func() {
-			if o.srv.Shutdown(ctx) != nil {
-				o.srv.Close()
-			}
-		})
+	}
+	// http.Server.Shutdown would cut off those whom it has just let in.
+	for _, o := range s.open {
+		o.gate.pause()
+		o.srv.SetKeepAlivesEnabled(false)
+	}
+	timeout := time.After(drainTime)
+	for _, o := range s.open {
+		select {
+		case <-o.gate.empty():
+		case <-timeout:
+			s.log.Warn("requests that take long are cut off", "what", o.Name)
+			return nil
+		}
 	}
 	return nil
 }
 
 // Resume listens on when nobody took over.
-func (s *Doors) Resume(b *handoff.Bundle) {
+func (s *Doors) Resume(*handoff.Bundle) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, o := range slices.Clone(s.open) {
-		f := b.Take(o.Name + " " + o.Addr)
-		if f == nil {
-			continue
-		}
-		s.open = slices.DeleteFunc(s.open, func(x *opened) bool { return x == o })
-		o.cancel()
-		l, err := listener(f)
-		f.Close()
-		if err == nil {
-			err = s.start(o.Door, l)
-		}
-		if err != nil {
-			s.log.Error("listening again", "what", o.Name, "err", err)
-		}
+	for _, o := range s.open {
+		o.srv.SetKeepAlivesEnabled(true)
+		o.gate.resume()
 	}
 }

@@ -72,7 +72,7 @@ func run(ctx context.Context, file, level string, args []string) error {
 	registry.Process()
 	deps := supervisor.Deps{
 		Output: process.NewOutput(os.Stdout, os.Stderr), Log: log, Metrics: registry, Kinds: sources.Kinds(),
-		Rest: rest, Self: self(file, cfg.Self.Path), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()), Inherited: inherited,
+		Rest: rest, Self: self(file, cfg.Self.Path, inherited != nil), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()), Inherited: inherited,
 	}
 	runner := process.NewOS(cfg.State, log)
 	deps.Runner, deps.Commands, deps.Successor = runner, runner.Command, supervisor.OSSuccessor{Runner: runner}
@@ -139,7 +139,8 @@ func run(ctx context.Context, file, level string, args []string) error {
 		if err := errors.Join(err, listening.Set(list)); err != nil {
 			log.Error("not everything is listened on", "err", err)
 		}
-		inherited.Close()    // what nobody wanted
+		inherited.Close() // what nobody wanted
+		engine.TookOver()
 		debug.FreeOSMemory() // what the start needed isn't needed again
 	}()
 	status, err := engine.Run(ctx)
@@ -208,8 +209,9 @@ func handleSignals(c <-chan os.Signal, cancel func(), engine *supervisor.Engine,
 }
 
 // self describes this program. It is updated under the name by which it was
-// started, or that of the configuration.
-func self(file, path string) supervisor.SelfStatus {
+// started, or that of the configuration. One that took over gets that name a
+// little later.
+func self(file, path string, tookOver bool) supervisor.SelfStatus {
 	s := supervisor.SelfStatus{Config: file, GoVersion: runtime.Version()}
 	if bi, ok := debug.ReadBuildInfo(); ok {
 		s.Module, s.Version = bi.Main.Path, bi.Main.Version
@@ -230,7 +232,7 @@ func self(file, path string) supervisor.SelfStatus {
 		return s
 	}
 	s.Path = path
-	if !sameFile(path, s.Binary) {
+	if !tookOver && !sameFile(path, s.Binary) {
 		s.Off = fmt.Sprintf("%s is not the upkeep that runs (%s); restart it", path, s.Binary)
 	}
 	return s

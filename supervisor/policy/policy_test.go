@@ -72,6 +72,12 @@ func TestDecide(t *testing.T) {
 		{"Go patch refused", func(in *Input) {
 			in.Running.GoVersion, in.Releases, in.Refused = "go1.26.8", rel("v1.2.3"), []Pair{{"v1.2.3", "go1.26.9"}}
 		}, "", "stays with go1.26", 0, false},
+		{"a working copy isn't built by others", func(in *Input) {
+			in.Running, in.Releases = Pair{"(devel)", "go1.26.8"}, nil
+		}, "", "no version is known", 0, false},
+		{"nor is a changed one", func(in *Input) {
+			in.Running, in.Releases = Pair{"v1.2.3+dirty", "go1.26.8"}, nil
+		}, "", "no version is known", 0, false},
 		{"newest patch", func(in *Input) { in.Releases = rel("v1.2.4", "v1.2.6", "v1.2.5") }, "v1.2.6 go1.27.2 patch", "", 0, false},
 		{"minor under patch", func(in *Input) { in.Releases = rel("v1.3.0") }, "manual: v1.3.0 go1.27.2 minor", "the policy is patch", 0, true},
 		{"patch before minor", func(in *Input) { in.Releases = rel("v1.3.0", "v1.2.4") }, "v1.2.4 go1.27.2 patch", "", 0, false},

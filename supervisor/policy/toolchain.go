@@ -3,7 +3,10 @@ package policy
 import (
 	"fmt"
 	goversion "go/version"
+	"strings"
 	"time"
+
+	"golang.org/x/mod/semver"
 )
 
 // Toolchain says which Go versions a service is built with.
@@ -100,8 +103,9 @@ func chooseGo(in Input, release string, at time.Time, withVersion bool) (version
 
 // toolchainOption is the running version built with another Go, or nil.
 func toolchainOption(in Input) *option {
-	if !goversion.IsValid(in.Running.GoVersion) {
-		return nil
+	v := in.Running.Version
+	if !goversion.IsValid(in.Running.GoVersion) || !semver.IsValid(v) || strings.HasSuffix(v, "+dirty") {
+		return nil // nobody else can build what a working copy holds
 	}
 	// Look into the future first: what would be chosen once every delay is over.
 	const ages = 100 * 365 * 24 * time.Hour
