@@ -40,6 +40,7 @@ func (s *Store) merge() error {
 		}
 		order = order[n:]
 	}
+	s.changes.note(s.delta)
 	s.delta.reset()
 	clear(s.tools)
 	s.journalSize = 0

@@ -83,6 +83,7 @@ type Store struct {
 	view    *view
 	changed chan struct{}
 	queries sync.Pool
+	changes changes
 
 	agreed  atomic.Pointer[time.Time] // see Agree
 	damaged atomic.Bool               // Verify found damage

@@ -19,6 +19,7 @@ type view struct {
 	skipped        int64
 	tools          []Toolchain
 	users          atomic.Int32 // the store, and long readings
+	mark           uint64       // number behind the newest change that it shows
 }
 
 var (
@@ -37,6 +38,7 @@ func (s *Store) newView() error {
 		tx.Rollback()
 		return err
 	}
+	v.mark = s.changes.end()
 	s.mu.Lock()
 	old := s.view
 	s.view = v
