@@ -124,6 +124,10 @@ func (d *Discoverer) addZone(z Zone, have map[string]bool) error {
 	if len(sources) == 0 {
 		sources = d.cfg.Sources
 	}
+	shared := cache{d.cfg.Cache}
+	if d.cfg.Agree > 1 {
+		shared = cache{} // whoever writes there could be several sources at once
+	}
 	for _, spec := range sources {
 		t, err := parseTarget(spec)
 		if err != nil {
@@ -135,7 +139,7 @@ func (d *Discoverer) addZone(z Zone, have map[string]bool) error {
 		if d.cfg.Trust == TrustResolver && (t.scheme == "server" || t.encrypted() || t.scheme != "system" && !loopback(t.addr)) {
 			return fmt.Errorf("discovery: source %q: trust = %q believes only a resolver on loopback, over udp:// or tcp://", spec, TrustResolver)
 		}
-		s := &source{target: t, zone: zone, updates: d.cfg.Updates != "", anchors: anchors, trust: d.cfg.Trust, cache: cache{d.cfg.Cache}}
+		s := &source{target: t, zone: zone, updates: d.cfg.Updates != "", anchors: anchors, trust: d.cfg.Trust, cache: shared}
 		if have[s.id()] {
 			return fmt.Errorf("discovery: source %q is named twice for %s; it would count twice", spec, zone)
 		}

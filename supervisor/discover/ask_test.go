@@ -320,12 +320,17 @@ func TestTwoZones(t *testing.T) {
 	if err := os.WriteFile(anchor, []byte(two.Anchor()), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	cache := t.TempDir()
 	d := discoverer(t, one, func(c *Config, _ *Options) {
+		c.Cache = cache
 		c.Also, c.Agree = []Zone{{Zone: testZone, Sources: []string{"udp://" + two.Addr}, Anchor: anchor}}, 2
 	})
 	a, err := d.Ask(t.Context(), hello)
 	if err != nil || join(a.Versions) != "v1.0.1 v0.3.0" || !strings.Contains(a.Proof, "2 sources agree") {
 		t.Fatalf("%+v, %v", a, err)
+	}
+	if left, err := os.ReadDir(cache); err != nil || len(left) != 0 {
+		t.Errorf("%d messages are shared, %v: one who writes there would be two sources", len(left), err)
 	}
 	// One of them alone cannot bring in a version.
 	two.Publish(t, 200, epoch, "v1.0.66", "v0.3.0")
