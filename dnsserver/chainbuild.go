@@ -22,6 +22,8 @@ type Lister interface {
 	Changes(since uint64) (paths []string, mark uint64, ok bool)
 }
 
+var _ Lister = (*index.Store)(nil)
+
 var errNoLister = errors.New(`zone.denial: this index can't list its modules, which "nsec" needs`)
 
 // A chainKeeper keeps a chain in step with an index and a zone. It is used by

@@ -296,13 +296,19 @@ func TestInherited(t *testing.T) {
 	}
 	s := NewServer(testHandler(t, testConfig(), testIndex()), ListenConfig{Workers: 2})
 	defer s.Close()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Skip("the port is taken")
+	var l net.Listener
+	var u net.PacketConn
+	for u == nil { // a port that is free for both
+		var err error
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		if u, err = net.ListenPacket("udp", l.Addr().String()); err != nil {
+			l.Close()
+			if !errors.Is(err, syscall.EADDRINUSE) {
+				t.Fatal(err)
+			}
+		}
 	}
 	for _, f := range []interface{ File() (*os.File, error) }{l.(*net.TCPListener), u.(*net.UDPConn)} {
 		file, err := f.File()
