@@ -40,6 +40,13 @@ func TestServe(t *testing.T) {
 			if mode == "watch" {
 				args = append(args, "-watch", "example.org/hello", "-watch", "example.org/other")
 			}
+			denials := filepath.Join(t.TempDir(), "dns.toml")
+			if err := os.WriteFile(denials, []byte("[zone]\ndenial = 'nsec'\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if mode == "follow" {
+				args = append(args, "-config", denials)
+			}
 			hello := moduleName(t, "example.org/hello")
 			s := serveProcess(t, args...)
 			s.await(t, key, hello, "v=v1.0.0 t=")
@@ -51,7 +58,8 @@ func TestServe(t *testing.T) {
 			if txt, _ := s.ask(t, key, name.Status(zone)); !strings.HasPrefix(txt, "n=3 h=") {
 				t.Errorf("status %q", txt)
 			}
-			if txt, rcode := s.ask(t, key, moduleName(t, "example.org/missing")); txt != "" || rcode != dns.RcodeSuccess {
+			missing := map[string]int{"follow": dns.RcodeNameError, "watch": dns.RcodeSuccess}[mode] // compact denial has no code
+			if txt, rcode := s.ask(t, key, moduleName(t, "example.org/missing")); txt != "" || rcode != missing {
 				t.Errorf("missing module: %q, %s", txt, dns.RcodeToString[rcode])
 			}
 			metrics := get(t, s.http+"metrics")
