@@ -89,7 +89,7 @@ func TestRunThroughLies(t *testing.T) {
 	defer srv.Close()
 	c, store := setUp(t, verifier, srv.URL)
 	reg := prometheus.NewRegistry()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	r := &runner{Config: Config{Log: c, Store: store, Logger: slog.New(slog.DiscardHandler)}, metrics: newMetrics(reg)}

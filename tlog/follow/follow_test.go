@@ -42,7 +42,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	done := make(chan error, 1)
 	go func() { done <- Run(ctx, Config{Log: c, Store: store, Interval: MinInterval}) }()
 	for i, n := range []int{1, 3, 300, 1} {

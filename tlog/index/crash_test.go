@@ -161,7 +161,7 @@ func TestKill(t *testing.T) {
 // while it is to be killed.
 func delay(kill bool) time.Duration {
 	if !kill {
-		return time.Minute
+		return 10 * time.Minute
 	}
 	return time.Duration(rand.Int64N(int64(40 * time.Millisecond)))
 }

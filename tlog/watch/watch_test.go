@@ -239,7 +239,7 @@ func TestRun(t *testing.T) {
 	w := newWorld(t, path, "example.org/unknown")
 	reg := prometheus.NewRegistry()
 	w.cfg.Metrics = reg
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	w.publish(path, "v1.0.0")
@@ -272,6 +272,9 @@ func TestRun(t *testing.T) {
 			w.mu.Lock()
 			again = w.lists > n+1
 			w.mu.Unlock()
+			if ctx.Err() != nil {
+				t.Fatal("the module is not polled again")
+			}
 			time.Sleep(time.Millisecond)
 		}
 		if _, ok, err := w.store.Module(path); !ok || err != nil {
