@@ -36,8 +36,8 @@ func (r *raw) opt(size uint16, version byte, flags uint16, options string) *raw 
 	return r.bytes("\x00").u16(dns.TypeOPT).u16(size).bytes("\x00" + string(rune(version))).u16(flags).u16(uint16(len(options))).bytes(options)
 }
 
-// What RFC 8906 recommends to test, and what it and RFC 9619, 6891 and 8945
-// say of packets that are out of the ordinary.
+// What RFC 8906 (see also TestRFC8906), 9619, 6891 and 8945 say of packets that
+// are out of the ordinary.
 func TestRawPackets(t *testing.T) {
 	h := testHandler(t, testConfig(), testIndex())
 	const mox = "mox.mjl_2d._.github.com.v0." + testZone
@@ -50,7 +50,7 @@ func TestRawPackets(t *testing.T) {
 		p     *raw
 		rcode int
 	}{
-		// RFC 8906, section 8.1: without EDNS.
+		// Without EDNS.
 		{"SOA", header(0, 1, 0, 0, 0).question(testZone, dns.TypeSOA, 1), dns.RcodeSuccess},
 		{"unknown type", header(0, 1, 0, 0, 0).question(testZone, 1000, 1), dns.RcodeSuccess},
 		{"AD", q(1<<5, 0), dns.RcodeSuccess},
@@ -64,7 +64,7 @@ func TestRawPackets(t *testing.T) {
 		{"UPDATE", header(5<<11, 1, 0, 0, 0).question(testZone, dns.TypeSOA, 1), dns.RcodeNotImplemented},
 		{"IQUERY", header(1<<11, 1, 0, 0, 0).question(testZone, dns.TypeSOA, 1), dns.RcodeNotImplemented},
 		{"stateful operations", header(6<<11, 0, 0, 0, 0), dns.RcodeNotImplemented},
-		// Section 8.2: with EDNS.
+		// With EDNS.
 		{"EDNS", q(0, 1).opt(1232, 0, 0, ""), dns.RcodeSuccess},
 		{"EDNS, DO", q(0, 1).opt(1232, 0, ednsDO, ""), dns.RcodeSuccess},
 		{"EDNS version 1", q(0, 1).opt(1232, 1, 0, ""), dns.RcodeBadVers},
