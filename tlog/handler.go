@@ -30,7 +30,7 @@ func (l *Log) Handler(miss func(ctx context.Context, key string) error) http.Han
 		case strings.HasPrefix(path, "/lookup/"):
 			l.serveLookup(w, r, strings.TrimPrefix(path, "/lookup/"), miss)
 		case strings.HasPrefix(path, "/tile/"):
-			l.serveTile(w, path[1:])
+			l.serveTile(w, r, path[1:])
 		default:
 			http.NotFound(w, r)
 		}
@@ -83,7 +83,7 @@ func (l *Log) serveLookup(w http.ResponseWriter, r *http.Request, key string, mi
 	answer(w, "text/plain; charset=utf-8", "no-cache", append(msg, l.Head().Note...))
 }
 
-func (l *Log) serveTile(w http.ResponseWriter, path string) {
+func (l *Log) serveTile(w http.ResponseWriter, r *http.Request, path string) {
 	t, err := ct.ParseTilePath(path)
 	if err != nil {
 		http.Error(w, "malformed tile path", http.StatusBadRequest)
@@ -102,6 +102,13 @@ func (l *Log) serveTile(w http.ResponseWriter, path string) {
 	contentType := "application/octet-stream"
 	if t.L == dataLevel {
 		contentType = "text/plain; charset=utf-8"
+		w.Header().Set("Vary", "Accept-Encoding")
+		if acceptsGzip(r) {
+			if small, ok := compress(data); ok {
+				w.Header().Set("Content-Encoding", "gzip")
+				data = small
+			}
+		}
 	}
 	answer(w, contentType, "public, max-age=31536000, immutable", data)
 }
