@@ -89,7 +89,7 @@ func sample(now time.Time) supervisor.Status {
 			GOOS: "linux", GOARCH: "amd64", Sum: "0Q2cQdVpYTB9gS4S2s0RrTWC8xpc", Path: "/srv/hello/hello", Binary: "/srv/hello/hello-v1.4.1-go1.26.8",
 			Running: true, Pid: 4711, Started: ago(26 * time.Hour), Since: ago(26 * time.Hour),
 			Health: supervisor.Health{Configured: true, OK: true, Detail: "200 OK in 3 ms", Checked: ago(time.Second)},
-			Says: "serving 12 calendars <ok>",
+			Says:   "serving 12 calendars <ok>",
 			Handover: supervisor.HandoverStatus{Mode: "retain", Asked: "auto", Reason: "the service listens on TCP sockets",
 				Sockets: []retain.Socket{{Network: "tcp", Address: "0.0.0.0:443", Claimed: true}}},
 		},
