@@ -8,21 +8,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	kgzip "github.com/klauspost/compress/gzip"
-
-	"example.org/upkeep/builder/bindiff"
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/internal/durable"
-	"example.org/upkeep/internal/httpget"
 	"example.org/upkeep/tlog"
 )
 
@@ -227,52 +221,11 @@ func (a *Audit) record(ctx context.Context, id int64, text []byte) (known bool, 
 		f.Same, f.Ours = true, res.Sum
 	default:
 		f.Ours = res.Sum
-		if f.Diff, err = a.diff(ctx, rec, res); err != nil {
+		if f.Diff, err = a.Service.diff(ctx, a.HTTP, strings.TrimSuffix(a.Log.URL(), "/tlog"), rec, res.SHA256, res.Size); err != nil {
 			f.Diff = []string{"The other binary can't be compared: " + printable(err.Error())}
 		}
 		a.Service.alarm("verifier_differs", fmt.Sprintf("The log %s records %s with the sum %s; here it has the sum %s.", a.Log.Name(), rec.Spec, rec.Sum, res.Sum))
 	}
 	a.Report(f)
 	return f.Ours != "", nil
-}
-
-// diff gets the other builder's binary and compares it with ours.
-func (a *Audit) diff(ctx context.Context, rec spec.Record, res Result) ([]string, error) {
-	if rec.Size > int64(a.Service.cfg.MaxBinary)<<20 {
-		return nil, fmt.Errorf("its log records %d bytes; this server keeps at most %d MiB", rec.Size, a.Service.cfg.MaxBinary)
-	}
-	base := strings.TrimSuffix(a.Log.URL(), "/tlog")
-	body, err := httpget.Open(ctx, a.HTTP, base+"/"+rec.Spec.String()+rec.Sum+"/"+rec.FileName()+".gz")
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	z, err := kgzip.NewReader(io.LimitReader(body, rec.Size+1<<20))
-	if err != nil {
-		return nil, err
-	}
-	tmp, err := os.CreateTemp(a.Service.workDir, "theirs-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
-	d := spec.NewDigest()
-	if _, err := io.Copy(io.MultiWriter(tmp, d), io.LimitReader(z, rec.Size+1)); err != nil {
-		return nil, err
-	}
-	if d.Size() != rec.Size || d.Sum() != rec.Sum {
-		return nil, fmt.Errorf("what it serves is not what its log records: %d bytes with the sum %s", d.Size(), d.Sum())
-	}
-	ours, err := a.Service.blobs.open(res.SHA256, plain)
-	if err != nil {
-		return nil, err
-	}
-	defer ours.Close()
-	// Kept as evidence: the other side may remove it.
-	dir := filepath.Join(a.Service.dir, "mismatches")
-	if err := errors.Join(os.MkdirAll(dir, 0o755), tmp.Chmod(0o644), tmp.Sync(), durable.Rename(tmp.Name(), filepath.Join(dir, d.Hex()))); err != nil {
-		return nil, err
-	}
-	return bindiff.Compare(ours, tmp, res.Size, rec.Size)
 }

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -383,6 +384,18 @@ func TestVerifiers(t *testing.T) {
 			kept, _ := filepath.Glob(filepath.Join(ts.dir, "mismatches", "*.json"))
 			if alarm := len(st.Alarms) > 0; alarm != tc.alarm || (len(kept) > 0) != tc.alarm {
 				t.Errorf("alarms %v, kept %v", st.Alarms, kept)
+			}
+			for _, name := range kept {
+				data, err := os.ReadFile(name)
+				var m mismatch
+				if err == nil {
+					err = json.Unmarshal(data, &m)
+				}
+				// The liar's log names a binary of one byte, which it does not serve.
+				if err != nil || m.Spec != sp || !ts.blobs.has(m.Ours.SHA256) || m.Ours.Toolchain == "" ||
+					m.Theirs.Verifier != "liar.test" || m.Theirs.Record != strings.TrimSpace(string(lie.Line())) || m.Error == "" {
+					t.Errorf("%v: %s", err, data)
+				}
 			}
 		})
 	}

@@ -153,7 +153,8 @@ func (v *verifier) opinion(ctx context.Context, sp spec.Spec) (rec spec.Record, 
 func (a Agreement) open() bool { return a.LogID < 0 }
 
 // confirm looks for the records of those who only gave an opinion.
-func (s *Service) confirm(ctx context.Context, rec spec.Record, res Result) {
+func (s *Service) confirm(ctx context.Context, out built, res Result) {
+	rec := out.record
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.VerifyTimeout.D())
 	defer cancel()
 	seen := map[string]int64{}
@@ -164,7 +165,7 @@ func (s *Service) confirm(ctx context.Context, rec spec.Record, res Result) {
 		o := v.lookup(ctx, rec.Spec).compare(rec)
 		switch {
 		case o.differs:
-			s.mismatch(rec, o)
+			s.differs(ctx, v, out, o)
 		case o.same:
 			seen[v.text] = o.LogID
 		case ctx.Err() == nil:

@@ -190,7 +190,7 @@ func TestOpinions(t *testing.T) {
 			ts := start(t, e, testOptions{change: func(c *Config) {
 				c.Verifiers, c.Require = []Verifier{{Key: verifier, URL: srv.URL + "/tlog"}}, 1
 			}})
-			agreed, err := ts.agree(t.Context(), truth)
+			agreed, err := ts.agree(t.Context(), built{record: truth})
 			if (err == nil) != tc.ok {
 				t.Errorf("agreed %+v, %v", agreed, err)
 			}
@@ -198,7 +198,7 @@ func TestOpinions(t *testing.T) {
 				if len(ts.Status(t.Context()).Alarms) > 0 {
 					t.Error("an alarm too early")
 				}
-				ts.confirm(t.Context(), truth, Result{Spec: sp, State: StateSuccess, Sum: truth.Sum, Agreed: agreed})
+				ts.confirm(t.Context(), built{record: truth}, Result{Spec: sp, State: StateSuccess, Sum: truth.Sum, Agreed: agreed})
 			}
 			if st := ts.Status(t.Context()); (len(st.Alarms) > 0) != tc.alarm {
 				t.Errorf("alarms %v", st.Alarms)

@@ -148,7 +148,7 @@ func (s *Service) work(serving, ctx context.Context, j *job, release func()) {
 		logger.Info("build done", "sum", res.Sum, "size", res.Size, "took", res.Took.Round(time.Millisecond), "steps", stepsText(res.Steps))
 		s.finish(j, res, false)
 		if slices.ContainsFunc(res.Agreed, Agreement.open) {
-			s.background.Go(func() { s.confirm(serving, out.record, res) })
+			s.background.Go(func() { s.confirm(serving, out, res) })
 		}
 	case errors.Is(context.Cause(ctx), errClosing):
 		res.State, res.Error = StateTempFailed, errClosing.Text
@@ -203,7 +203,7 @@ func (s *Service) backoff(tries int) time.Duration {
 
 // record appends the record of a stored binary to the log.
 func (s *Service) record(ctx context.Context, out built, res *Result) error {
-	agreed, err := s.agree(ctx, out.record)
+	agreed, err := s.agree(ctx, out)
 	if err != nil {
 		return err
 	}

@@ -2,14 +2,12 @@ package builder
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -17,7 +15,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"example.org/upkeep/builder/spec"
-	"example.org/upkeep/internal/durable"
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/tlog"
 )
@@ -101,23 +98,28 @@ func decide(opinions []opinion, require, outstanding int) (agreed, hopeless bool
 }
 
 // agree asks the verifiers, all at once, until enough of them have the same sum.
-func (s *Service) agree(ctx context.Context, rec spec.Record) ([]Agreement, error) {
+func (s *Service) agree(ctx context.Context, out built) ([]Agreement, error) {
+	rec := out.record
 	if len(s.verifiers) == 0 {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.VerifyTimeout.D())
 	defer cancel()
-	answers := make(chan opinion, len(s.verifiers))
+	type answer struct {
+		*verifier
+		opinion
+	}
+	answers := make(chan answer, len(s.verifiers))
 	for _, v := range s.verifiers {
-		go func() { answers <- v.ask(ctx, rec.Spec).compare(rec) }()
+		go func() { answers <- answer{v, v.ask(ctx, rec.Spec).compare(rec)} }()
 	}
 	var opinions []opinion
 	for left := len(s.verifiers); left > 0; {
-		o := <-answers
+		a := <-answers
 		left--
-		opinions = append(opinions, o)
-		if o.differs {
-			s.mismatch(rec, o)
+		opinions = append(opinions, a.opinion)
+		if a.differs {
+			s.differs(ctx, a.verifier, out, a.opinion)
 		}
 		agreed, hopeless := decide(opinions, s.cfg.Require, left)
 		if agreed {
@@ -159,15 +161,6 @@ func (o opinion) compare(rec spec.Record) opinion {
 	return o
 }
 
-// mismatch raises the alarm and keeps both sides.
-func (s *Service) mismatch(rec spec.Record, o opinion) {
-	text := fmt.Sprintf("The verifier %s has another result for %s: it says %q, this server %q.", o.Verifier, rec.Spec, o.Record, strings.TrimSpace(string(rec.Line())))
-	s.alarm("verifier_differs", text)
-	if err := s.keepMismatch(rec, o); err != nil {
-		s.logger.Error("keeping a mismatch", "err", err)
-	}
-}
-
 // ask returns a verifier's opinion; it builds when it has none yet.
 func (v *verifier) ask(ctx context.Context, sp spec.Spec) opinion {
 	rec, logged, err := v.opinion(ctx, sp)
@@ -203,23 +196,4 @@ func (v *verifier) lookup(ctx context.Context, sp spec.Spec) opinion {
 		return o
 	}
 	return v.says(theirs, got.ID)
-}
-
-// keepMismatch writes down both sides of a difference.
-func (s *Service) keepMismatch(rec spec.Record, o opinion) error {
-	dir := filepath.Join(s.dir, "mismatches")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	data, err := json.MarshalIndent(struct {
-		Time   time.Time
-		Spec   string
-		Ours   string
-		Theirs opinion
-	}{time.Now().UTC(), rec.Spec.String(), strings.TrimSpace(string(rec.Line())), o}, "", "\t")
-	if err != nil {
-		return err
-	}
-	name := strings.TrimSuffix(filepath.Base(s.results.file(rec.Spec, ".json")), ".json") + "-" + url.PathEscape(o.Verifier) + ".json"
-	return durable.WriteFile(filepath.Join(dir, name), data, 0o644)
 }
