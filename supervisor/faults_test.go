@@ -30,6 +30,7 @@ func TestFaults(t *testing.T) {
 		{"SIGKILL at every boundary of the journal", testKillAtEveryBoundary},
 		{"SIGKILL at random instants", testKillAtRandom},
 		{"SIGKILL twice in the same probation", testKilledTwice},
+		{"power loss at every step", testPowerLoss},
 		{"state damaged", testDamagedState},
 		{"disk full", testDiskFull},
 		{"state folder can't be written", testReadOnly},

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/internal/config"
+	"example.org/upkeep/internal/durable"
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/install"
 	"example.org/upkeep/supervisor/policy"
@@ -48,6 +50,7 @@ type bench struct {
 	majors    map[string]string // newest version of other module paths
 	look      func(spec.Spec) error
 	withdrawn string
+	syncs     bool // downloads are durable, as real ones are
 
 	engine *Engine
 	cancel context.CancelFunc
@@ -237,7 +240,10 @@ func (b *bench) Download(_ context.Context, bin Binary, file string, _ func(Prog
 	if b.content != nil {
 		return os.WriteFile(file, []byte(*b.content), 0o755)
 	}
-	return link(b.exe(), file)
+	if err := link(b.exe(), file); err != nil || !b.syncs {
+		return err
+	}
+	return errors.Join(durable.SyncFile(file), durable.SyncDir(filepath.Dir(file)))
 }
 
 // start runs the supervisor.

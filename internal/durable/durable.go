@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 )
 
 const tmpInfix = ".tmp-"
@@ -52,7 +53,7 @@ func WriteTo(name string, perm fs.FileMode, write func(io.Writer) error) (err er
 	if err := f.Chmod(perm); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
-	if err := f.Sync(); err != nil {
+	if err := syncFile(f); err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	if err := f.Close(); err != nil {
@@ -64,8 +65,58 @@ func WriteTo(name string, perm fs.FileMode, write func(io.Writer) error) (err er
 	return nil
 }
 
+// A Watcher is told of each step: when a file or a folder was synced ("sync",
+// "syncdir"), and before a rename ("rename"). Tests lose power there, since what
+// was not synced by then may be gone.
+type Watcher func(step, name string)
+
+var watcher atomic.Pointer[Watcher]
+
+// Watch has the watcher told of every step in this process, nil nobody.
+func Watch(w Watcher) {
+	if w == nil {
+		watcher.Store(nil)
+		return
+	}
+	watcher.Store(&w)
+}
+
+func step(step, name string) {
+	if w := watcher.Load(); w != nil {
+		(*w)(step, name)
+	}
+}
+
+func syncFile(f *os.File) error {
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	step("sync", f.Name())
+	return nil
+}
+
+// SyncFile makes what a file is and holds durable.
+func SyncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return syncFile(f)
+}
+
+// SyncDir makes the names in a folder durable.
+func SyncDir(dir string) error {
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	step("syncdir", dir)
+	return nil
+}
+
 // Rename renames a file and makes the new name durable.
 func Rename(old, new string) error {
+	step("rename", new)
 	if err := os.Rename(old, new); err != nil {
 		return err
 	}

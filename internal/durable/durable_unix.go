@@ -10,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SyncDir makes the names in a folder durable.
-func SyncDir(dir string) error {
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// SyncDir does nothing: Windows has no sync of a folder.
-func SyncDir(string) error { return nil }
+// syncDir does nothing: Windows has no sync of a folder.
+func syncDir(string) error { return nil }
 
 // A Locked is a held lock.
 type Locked struct{ f *os.File }

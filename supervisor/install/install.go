@@ -136,7 +136,14 @@ func LikeOld(file, old string) error {
 	if err := os.Chmod(file, mode); err != nil {
 		return fmt.Errorf("taking over the mode of %s: %w", filepath.Base(old), err)
 	}
-	return copyAttributes(file, old)
+	if err := copyAttributes(file, old); err != nil {
+		return err
+	}
+	// A binary that may not be executed after a power cut would be no use.
+	if err := durable.SyncFile(file); err != nil {
+		return fmt.Errorf("taking over owner and mode: %w", err)
+	}
+	return nil
 }
 
 // Check reads a file and compares its sum.
