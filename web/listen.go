@@ -40,6 +40,11 @@ func (l Listen) Check() error {
 	if l.Cert != "" && l.ACME.Directory != "" {
 		return errors.New("a certificate in files and one by ACME exclude each other; set one of them")
 	}
+	if l.ACME.Directory != "" {
+		if err := l.ACME.Check(); err != nil {
+			return err
+		}
+	}
 	if isLoopback(host) {
 		return nil
 	}

@@ -15,9 +15,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.org/upkeep/web/acme"
 )
 
 func TestListenCheck(t *testing.T) {
+	ca := acme.Config{Directory: "https://ca.example.org/directory", Names: []string{"host1.example.org"}}
 	tests := []struct {
 		l    Listen
 		want string // in the error, "" = none
@@ -36,6 +39,11 @@ func TestListenCheck(t *testing.T) {
 		{Listen{Addr: "127.0.0.1:8300", Cert: "c"}, "need each other"},
 		{Listen{Addr: "127.0.0.1:8300", Key: "k"}, "need each other"},
 		{Listen{Addr: "8300"}, "not host:port"},
+		{Listen{Addr: ":443", Login: true, ACME: ca}, ""},
+		{Listen{Addr: ":443", ACME: ca}, "nobody has to log in"},
+		{Listen{Addr: ":443", Login: true, ACME: ca, Cert: "c", Key: "k"}, "exclude each other"},
+		{Listen{Addr: ":443", Login: true, ACME: acme.Config{Directory: ca.Directory}}, "needs a host name"},
+		{Listen{Addr: ":443", Login: true, ACME: acme.Config{Directory: "http://ca.example.org", Names: ca.Names}}, "not an https address"},
 	}
 	for _, tt := range tests {
 		err := tt.l.Check()

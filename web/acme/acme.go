@@ -71,20 +71,28 @@ type Manager struct {
 	challenges map[string]*tls.Certificate
 }
 
-// New takes the certificate that is on disk, if there is one. [Manager.Run]
-// gets it otherwise.
-func New(cfg Config) (*Manager, error) {
+// Check says what is wrong with a configuration.
+func (cfg Config) Check() error {
 	u, err := url.Parse(cfg.Directory)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("the ACME directory %q is not an https address", cfg.Directory)
+		return fmt.Errorf("the ACME directory %q is not an https address", cfg.Directory)
 	}
 	if len(cfg.Names) == 0 {
-		return nil, errors.New("a certificate by ACME needs the names of this server; there are none")
+		return errors.New("a certificate by ACME needs a host name of this server; there is none")
 	}
 	for _, name := range cfg.Names {
 		if !public(name) {
-			return nil, fmt.Errorf("%q is not a host name that a certificate by ACME can be had for", name)
+			return fmt.Errorf("%q is not a host name that a certificate by ACME can be had for", name)
 		}
+	}
+	return nil
+}
+
+// New takes the certificate that is on disk, if there is one. [Manager.Run]
+// gets it otherwise.
+func New(cfg Config) (*Manager, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
 	}
 	tr := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second,
@@ -107,7 +115,7 @@ func New(cfg Config) (*Manager, error) {
 		m.log = slog.New(slog.DiscardHandler)
 	}
 	// The folder above may be one that other users have to enter.
-	err = os.MkdirAll(filepath.Dir(cfg.Dir), 0o755)
+	err := os.MkdirAll(filepath.Dir(cfg.Dir), 0o755)
 	if err == nil {
 		err = os.MkdirAll(cfg.Dir, 0o700)
 	}
