@@ -83,23 +83,12 @@ func (r *OS) Start(s Spec) (Process, error) {
 		defer stderr.Close()
 		attr.Files[1], attr.Files[2] = stdout, stderr
 	}
-	if s.Cgroup != "" {
-		done, err := joinGroup(attr.Sys, s.Cgroup)
-		defer done()
-		if err != nil {
-			r.log.Warn("the service runs outside its control group", "err", err)
-		}
-	}
 	p := &osProcess{runner: r, spec: s, done: make(chan struct{})}
 	argv := append([]string{s.Name}, s.Args...)
 	spec := s
 	for try := 0; ; try++ {
 		p.started = time.Now()
 		p.proc, err = r.launch(spec, argv, attr)
-		if err != nil && leaveGroup(attr.Sys, err) {
-			r.log.Warn("the service may have to run outside its control group", "err", err)
-			continue
-		}
 		if spec.Open != nil && (errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist)) {
 			// The service's user can't enter the state folder, or there is no /proc.
 			spec.Open = nil
@@ -120,6 +109,9 @@ func (r *OS) Start(s Spec) (Process, error) {
 		_ = p.proc.Kill()
 		_, _ = p.proc.Wait() // it is gone either way
 		return nil, fmt.Errorf("starting the service: %s was exchanged after it had been verified", s.File)
+	}
+	if s.Cgroup != "" && !cgroup.Has(s.Cgroup, p.pid) {
+		r.log.Warn("the service runs outside its control group", "group", s.Cgroup)
 	}
 	ours.pids[p.pid] = true
 	r.last.Store(int64(p.pid))

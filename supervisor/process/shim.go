@@ -45,6 +45,7 @@ type instructions struct {
 	Rlimits []Rlimit `json:",omitempty"`
 	Listen  []string `json:",omitempty"` // names of the descriptors from 3 on
 	Notify  bool     `json:",omitempty"` // have the bind calls told
+	Cgroup  string   `json:",omitempty"` // folder of the control group to run in
 }
 
 // report is what the shim answers. The end of the conversation without an
@@ -77,7 +78,7 @@ func (e *serviceError) Unwrap() error {
 func (r *OS) launch(s Spec, argv []string, attr *os.ProcAttr) (*os.Process, error) {
 	why := ""
 	must := len(s.Rlimits) > 0 || len(s.ListenFDs) > 0
-	if must || s.TellBinds {
+	if must || s.TellBinds || s.Cgroup != "" {
 		p, err := r.startShim(s, argv, attr)
 		var service *serviceError
 		if err == nil || errors.As(err, &service) {

@@ -69,6 +69,9 @@ func becomeService(control int, argv []string) error {
 			return errors.New("upkeep does not answer")
 		}
 	}
+	if in.Cgroup != "" {
+		joinGroup(in.Cgroup) // upkeep sees whether it succeeded
+	}
 	for _, l := range in.Rlimits {
 		if err := unix.Prlimit(0, l.Resource, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
 			return fmt.Errorf("setting resource limit %d: %w", l.Resource, err)
@@ -172,7 +175,7 @@ func (r *OS) startShim(s Spec, argv []string, attr *os.ProcAttr) (*os.Process, e
 	if err := unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, new(unix.NsecToTimeval(int64(shimTime)))); err != nil {
 		return nil, err
 	}
-	in := instructions{File: s.File, Dir: attr.Dir, Cred: s.Cred, Rlimits: s.Rlimits, Notify: s.TellBinds}
+	in := instructions{File: s.File, Dir: attr.Dir, Cred: s.Cred, Rlimits: s.Rlimits, Notify: s.TellBinds, Cgroup: s.Cgroup}
 	a := *attr
 	a.Dir = ""
 	sys := *attr.Sys
