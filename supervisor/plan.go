@@ -265,16 +265,18 @@ func (e *Engine) poll(ctx context.Context) {
 			failures = 0
 		}
 		e.askSelf(ctx)
-		pause := askPause(e.conf().Updates, failures)
-		// Spread, so that many machines don't ask at the same moment for ever.
-		pause += time.Duration((rand.Float64() - 0.5) * 0.1 * float64(pause))
-		nextAsk := e.now().Add(pause)
-		e.post(func() { e.knowledge.NextAsk = nextAsk })
+		pause := e.nextAsk(ctx, failures)
 		timer.Reset(pause)
 		if e.deps.Rest != nil && pause >= restPause {
 			e.deps.Rest()
 		}
 	}
+}
+
+// spread changes a time a little, so that many machines don't ask at the same
+// moment for ever.
+func spread(d time.Duration) time.Duration {
+	return d + time.Duration((rand.Float64()-0.5)*0.1*float64(d))
 }
 
 // recheckMax is the longest wait after a failure: an index that is well again is
