@@ -98,6 +98,8 @@ func newCrowd(t *testing.T, handover string, s scale) *crowd {
 	b.cfg.Health.StartTime = config.Duration(time.Minute)
 	b.cfg.Health.Timeout = config.Duration(10 * time.Second)
 	b.cfg.Health.Failures = 10
+	// Who waited comes all at once, and is served before the next upgrade.
+	b.cfg.Health.Probation = config.Duration(s.start)
 	return c
 }
 
