@@ -1,10 +1,11 @@
 package builder
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,28 +163,38 @@ func TestLargeRunAlone(t *testing.T) {
 	}
 }
 
-// SIGKILL at any time loses nothing that was answered, and what was asked for
-// goes on at the next start.
+// SIGKILL at every stage of a build loses nothing that was answered, and what
+// was asked for goes on at the next start.
 func TestKill(t *testing.T) {
 	if dir := os.Getenv("UPKEEP_TEST_KILL_DIR"); dir != "" {
 		killedServer(t, dir)
 		return
 	}
+	dir, err := os.MkdirTemp(sharedDir, "kill-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// When the server is killed: at a line of the build's output, or when a file
+	// is there. The last round goes to its end.
+	line := func(prefix string) func(*killedBuild) { return func(b *killedBuild) { b.untilLine(prefix) } }
+	file := func(pattern string) func(*killedBuild) {
+		return func(b *killedBuild) { b.untilFile(filepath.Join(dir, filepath.FromSlash(pattern))) }
+	}
+	stages := []func(*killedBuild){
+		file("queue/*.json"), line("Checking"), line("Fetching"), line("Compiling."),
+		file("work/build-*/gopath/bin/*"), file("blobs/new/*"), file("blobs/??/*"), file("log/records"), file("results/??/*.json"),
+	}
 	e := newEcosystem(t)
-	for i := range 4 {
+	for i := range stages {
 		e.publish(fmt.Sprintf("example.org/kill%d", i), "v1.0.0", fmt.Sprintf("-- main.go --\npackage main\n\nfunc main() { println(%d) }\n", i))
 	}
-	// Compiles the standard library before the clock of the kills runs.
+	// Compiles the standard library once.
 	warm := start(t, e, testOptions{})
 	if _, err := warm.lookup(t, "example.org/kill0@v1.0.0/"+target()+"/"); err != nil {
 		t.Fatal(err)
 	}
 	warm.stop()
 
-	dir, err := os.MkdirTemp(sharedDir, "kill-")
-	if err != nil {
-		t.Fatal(err)
-	}
 	signer, verifier, err := tlog.GenerateKey("build.test")
 	if err != nil {
 		t.Fatal(err)
@@ -202,26 +213,25 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		buf := make([]byte, 200)
-		n, err := out.Read(buf)
-		if err != nil {
-			t.Fatalf("the server does not start: %v", err)
+		sc := bufio.NewScanner(out)
+		if !sc.Scan() {
+			t.Fatalf("the server does not start: %v", sc.Err())
 		}
 		go io.Copy(io.Discard, out)
-		return cmd, strings.TrimSpace(string(buf[:n]))
+		return cmd, sc.Text()
 	}
 	// The client keeps its tree head: a record that was taken back is a fork.
 	clientDir := t.TempDir()
 	answered := map[string]string{}
-	for round := range 6 {
+	for round := range len(stages) + 1 {
 		cmd, url := startServer()
-		client, err := tlog.NewClient(tlog.ClientConfig{Key: verifier, URL: url + "/tlog", Dir: clientDir})
+		client, err := tlog.NewClient(tlog.ClientConfig{Key: verifier, URL: url + "/tlog", Dir: clientDir, Attempts: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
 		var mu sync.Mutex
-		for i := range 4 {
+		for i := range min(round+1, len(stages)) {
 			wg.Go(func() {
 				sp := fmt.Sprintf("example.org/kill%d@v1.0.0/%s/", i, target())
 				rec, err := client.Lookup(t.Context(), sp)
@@ -241,19 +251,91 @@ func TestKill(t *testing.T) {
 				answered[sp] = line
 			})
 		}
-		if round < 5 {
-			time.Sleep(time.Duration(50+rand.IntN(1200)) * time.Millisecond)
+		if round < len(stages) {
+			b := &killedBuild{ended: make(chan struct{})}
+			sp := fmt.Sprintf("example.org/kill%d@v1.0.0/%s/", round, target())
+			b.watch(t, url+"/"+sp+"events")
+			stages[round](b)
 			cmd.Process.Kill()
 		}
 		wg.Wait()
 		cmd.Process.Kill()
 		cmd.Wait()
 	}
-	if len(answered) != 4 {
-		t.Errorf("%d of 4 were answered in the end", len(answered))
+	if len(answered) != len(stages) {
+		t.Errorf("%d of %d were answered in the end", len(answered), len(stages))
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "queue", "*")); len(left) > 0 {
 		t.Errorf("the queue still holds %v", left)
+	}
+	if _, err := tlog.CheckLog(t.Context(), filepath.Join(dir, "log"), verifier, nil, func(s string) { t.Error(s) }); err != nil {
+		t.Error(err)
+	}
+	if _, err := CheckBinaries(t.Context(), filepath.Join(dir, "blobs"), func(s string) { t.Error(s) }); err != nil {
+		t.Error(err)
+	}
+}
+
+// A killedBuild is a build on a server that is killed at some stage of it.
+type killedBuild struct {
+	lines chan string
+	ended chan struct{} // closed when there are no more events
+}
+
+// watch follows the events of a build.
+func (b *killedBuild) watch(t *testing.T, url string) {
+	b.lines = make(chan string, 1000)
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(b.ended)
+		defer resp.Body.Close()
+		for sc := bufio.NewScanner(resp.Body); sc.Scan(); {
+			if _, text, ok := strings.Cut(sc.Text(), `"Line":"`); ok {
+				b.lines <- text
+			}
+			if strings.Contains(sc.Text(), `"Kind":"Success"`) {
+				return
+			}
+		}
+	}()
+}
+
+func (b *killedBuild) untilLine(prefix string) {
+	for {
+		select {
+		case l := <-b.lines:
+			if strings.HasPrefix(l, prefix) {
+				return
+			}
+		case <-b.ended:
+			return
+		}
+	}
+}
+
+// untilFile waits for a file that was not there; the build may be faster.
+func (b *killedBuild) untilFile(pattern string) {
+	state := func() (s string) {
+		names, _ := filepath.Glob(pattern)
+		for _, name := range names {
+			if fi, err := os.Stat(name); err == nil {
+				s += fmt.Sprintln(name, fi.Size())
+			}
+		}
+		return s
+	}
+	for before := state(); ; {
+		select {
+		case <-b.ended:
+			return
+		case <-time.After(time.Millisecond):
+		}
+		if now := state(); now != before && now != "" {
+			return
+		}
 	}
 }
 
