@@ -438,16 +438,21 @@ func (k *Keeper) Stopping(pid int) {
 	go k.release(held)
 }
 
-// settle waits until the old process has accepted what was complete before,
-// and a while longer, for the requests on it.
+// settle waits until the old process has accepted what was complete before and
+// read what was sent to it, and a while longer for what is on its way.
 func (k *Keeper) settle(held []*kept) {
-	const pace = 5 * time.Millisecond
+	const pace = 10 * time.Millisecond
 	start := time.Now()
 	for since := start; time.Since(since) < quietTime && time.Since(start) < settleTime; time.Sleep(pace) {
 		k.mu.Lock()
 		for _, s := range held {
-			if s.quiet && waiting(s.fd) {
+			if !s.quiet {
+				continue
+			}
+			// Where the kernel doesn't tell of unread data, the time has to do.
+			if more, _ := unread(s.V6, s.Addr.Port()); more || waiting(s.fd) {
 				since = time.Now()
+				break
 			}
 		}
 		k.mu.Unlock()

@@ -2,6 +2,9 @@ package retain
 
 import (
 	"encoding/binary"
+	"errors"
+	"io"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -69,6 +72,78 @@ func FuzzParseAddr(f *testing.F) {
 		again, ok := parseAddr(sockaddr(a, family), v6)
 		if !ok || again.Addr().WithZone("") != a.Addr().WithZone("") || again.Port() != a.Port() {
 			t.Fatalf("%v is read back as %v", a, again)
+		}
+	})
+}
+
+// What a process hasn't accepted or read is seen from outside.
+func TestUnread(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(false)
+		l, err := lc.Listen(t.Context(), "tcp", addr)
+		if err != nil {
+			t.Log(err) // no IPv6 here
+			continue
+		}
+		defer l.Close()
+		raw, err := l.(*net.TCPListener).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		queued := func() (q bool) {
+			if err := raw.Control(func(fd uintptr) { q = waiting(int(fd)) }); err != nil {
+				t.Fatal(err)
+			}
+			return q
+		}
+		at := netip.MustParseAddrPort(l.Addr().String())
+		left := func() bool {
+			more, err := unread(at.Addr().Is6(), at.Port())
+			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) {
+				t.Skip("the kernel does not tell of sockets: ", err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return more
+		}
+		if queued() || left() {
+			t.Error("something is there before anybody came")
+		}
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		until(t, "the connection is in the queue", queued)
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if queued() || left() {
+			t.Error("an accepted, silent connection is taken for one that waits")
+		}
+		if _, err := c.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the data is there", left)
+		if _, err := io.ReadFull(s, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		if left() {
+			t.Error("what was read is taken for unread")
+		}
+	}
+}
+
+func FuzzUnread(f *testing.F) {
+	f.Add([]byte{20, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, uint16(80))
+	f.Add([]byte{8, 0, 0, 0, 20, 0}, uint16(1))
+	f.Fuzz(func(t *testing.T, data []byte, port uint16) {
+		if found, done, err := unreadIn(data, port); found && (done || err != nil) {
+			t.Errorf("%v, %v, %v", found, done, err)
 		}
 	})
 }
