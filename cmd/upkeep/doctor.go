@@ -62,7 +62,7 @@ Exit codes: 0 nothing is broken, 1 something is, 2 wrong use.`,
 			if err != nil {
 				return err
 			}
-			p := doctor.Patient{Module: cfg.Service.Module, Path: cfg.Service.Path, State: cfg.State, User: cfg.Process.User, Unit: unit}
+			p := doctor.Patient{Module: cfg.Service.Module, Path: cfg.Service.Path, State: cfg.State, Cache: cfg.Discovery.Cache, User: cfg.Process.User, Unit: unit}
 			if file := or(f.file, defaultConfigFile); cfg.Service.Path != "" {
 				if p.Config, err = filepath.Abs(file); err != nil {
 					return err

@@ -50,6 +50,7 @@ type Patient struct {
 	HTTP     *http.Client // for the builder
 	Path     string       // service binary
 	State    string       // folder
+	Cache    string       // folder that is shared, "" = none
 	User     string       // of the service, "" = upkeep's own
 	Config   string       // file
 	Unit     string       // file, "" = looked for
@@ -322,6 +323,14 @@ func (e *examination) files() {
 			e.fail("state folder", err)
 		} else {
 			e.ok("state folder", "%s can be written", e.State)
+		}
+	}
+	if e.Cache != "" {
+		if err := writable(e.Cache); err != nil {
+			e.note(Warn, "shared folder", fmt.Sprintf("answers are not shared with the other services of this host: %v", err), "this machine's set-up",
+				"Make the folder so that all of them can write there: install -d -m 1777 "+e.Cache+". Updates work without it.")
+		} else {
+			e.ok("shared folder", "%s can be written", e.Cache)
 		}
 	}
 	if e.Path == "" {

@@ -189,7 +189,7 @@ func TestExamine(t *testing.T) {
 		dc.Zone, dc.Sources, dc.Anchor = zonetest.ZoneName, []string{"udp://" + tr.Addr}, anchor
 		fc := fetch.Config{Key: verifier, Builder: srv.URL, Dir: t.TempDir(), Proxy: srv.URL + "/proxy"}
 		// The certificate of the test's server is good for many years.
-		p := Patient{Module: zonetest.Module, Path: bin, State: dir, HTTP: srv.Client(), Now: func() time.Time { return zonetest.Epoch }}
+		p := Patient{Module: zonetest.Module, Path: bin, State: dir, Cache: dir, HTTP: srv.Client(), Now: func() time.Time { return zonetest.Epoch }}
 		if change != nil {
 			change(&dc, &fc, &p)
 		}
@@ -217,7 +217,7 @@ func TestExamine(t *testing.T) {
 	}
 
 	all, levels := examine(patient(nil))
-	for _, link := range []string{"source udp://" + tr.Addr, "keys of .", "keys of test.", "keys of " + zonetest.ZoneName, "answer of udp://" + tr.Addr, "builder TLS", "builder log", "module proxy", "state folder", "disk", "binary's folder", "binary", "unit"} {
+	for _, link := range []string{"source udp://" + tr.Addr, "keys of .", "keys of test.", "keys of " + zonetest.ZoneName, "answer of udp://" + tr.Addr, "builder TLS", "builder log", "module proxy", "state folder", "shared folder", "disk", "binary's folder", "binary", "unit"} {
 		if levels[link] != OK {
 			t.Errorf("%s is %q:\n%s", link, levels[link], all)
 		}
@@ -256,6 +256,9 @@ func TestExamine(t *testing.T) {
 		}, nil, "builder log", "Compare fetch.key"},
 		{"proxy without the module", func(_ *discover.Config, f *fetch.Config, p *Patient) { f.Proxy = srv.URL }, nil, "module proxy", "Check the module's path"},
 		{"no state folder", func(_ *discover.Config, _ *fetch.Config, p *Patient) { p.State = filepath.Join(dir, "nothing") }, nil, "state folder", "Create the file"},
+		{"no shared folder", func(_ *discover.Config, _ *fetch.Config, p *Patient) {
+			p.Cache, p.State = filepath.Join(dir, "nothing"), filepath.Join(dir, "nothing")
+		}, nil, "state folder", "install -d -m 1777 " + filepath.Join(dir, "nothing")},
 		{"no binary", func(_ *discover.Config, _ *fetch.Config, p *Patient) { p.Path = filepath.Join(dir, "nothing") }, nil, "binary", "correct its name"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
