@@ -1,11 +1,16 @@
 package builder
 
 import (
+	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestClientAddr(t *testing.T) {
@@ -102,4 +107,59 @@ func TestRetryAfter(t *testing.T) {
 			t.Errorf("%s: %d %s %v", path, w.Code, w.Body, w.Header())
 		}
 	}
+}
+
+// A client that does not take its answer is given up; the next request of a
+// connection may wait again.
+func TestPatience(t *testing.T) {
+	s := &Service{patient: 50 * time.Millisecond}
+	gaveUp := make(chan error, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.patience(w, 1000)
+		chunk := make([]byte, 1<<20)
+		for range 1 << 10 {
+			if _, err := w.Write(chunk); err != nil {
+				gaveUp <- err
+				return
+			}
+		}
+		gaveUp <- nil
+	}))
+	defer srv.Close()
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-gaveUp; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+
+	ts := start(t, newEcosystem(t), testOptions{})
+	for path, want := range map[string]int{"/tlog/latest": 2, "/": 2, "/tlog/lookup/x": 1} {
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		ts.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if n := len(w.set); n != want || !w.set[n-1].IsZero() || n > 1 && w.set[0].IsZero() {
+			t.Errorf("%s: deadlines %v", path, w.set)
+		}
+	}
+	for path, want := range map[string]bool{"/tlog/latest": false, "/tlog/lookup/x": true, "/": false, "/example.org/x": false, "/example.org/x@v1.0.0/linux-amd64-go1.26.8/events": true} {
+		if waits(path) != want {
+			t.Errorf("%s waits: %v", path, !want)
+		}
+	}
+}
+
+// deadlines notes the deadlines that a handler sets.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
 }

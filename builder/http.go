@@ -22,6 +22,11 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	r = s.clients.identify(r, h)
+	if !waits(r.URL.Path) {
+		s.patience(w, 0)
+	}
+	// The connection's next request may be one that waits.
+	defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }()
 	if len(r.URL.Path) > 4096 {
 		s.pages.ServeError(w, r, http.StatusRequestURITooLong, "The address is too long.")
 		return
@@ -68,6 +73,23 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.serveSpec(w, r, rt)
 	}
+}
+
+// waits reports whether an answer may have to wait for a build.
+func waits(path string) bool {
+	return strings.HasPrefix(path, "/tlog/lookup/") || strings.Contains(path, "@")
+}
+
+// Slow clients get their answer at this rate at least, or none.
+const (
+	slowest = 16 << 10 // bytes a second
+	patient = time.Minute
+)
+
+// patience sets how long the client may take for an answer of so many bytes.
+func (s *Service) patience(w http.ResponseWriter, size int64) {
+	d := s.patient + time.Duration(size/slowest)*time.Second
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d)) // not every writer has a connection
 }
 
 // redirect sends to a path of ours.
@@ -131,6 +153,7 @@ func (s *Service) serveModule(w http.ResponseWriter, r *http.Request, rt route) 
 		redirect(w, r, "/"+sp.String(), http.StatusFound)
 		return
 	}
+	s.patience(w, maxOutput)
 	s.pages.ServeModule(w, r, m)
 }
 
@@ -147,6 +170,7 @@ func (s *Service) serveSpec(w http.ResponseWriter, r *http.Request, rt route) {
 		s.serveRetry(w, r, rt.spec)
 		return
 	}
+	s.patience(w, maxOutput)
 	res, err := s.Result(rt.spec)
 	if err != nil {
 		s.serveFailure(w, r, err)
@@ -218,6 +242,7 @@ func (s *Service) serveFile(w http.ResponseWriter, r *http.Request, res Result, 
 	}
 	h := w.Header()
 	if res.Removed {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // it is built first
 		again, err := s.follow(r.Context(), sp, ClientOf(r), func(Event) error { return nil })
 		if err == nil && (again.State != StateSuccess || again.Sum != res.Sum) {
 			err = &Failure{Text: "The binary is not stored any more, and building it again failed: " + again.Error, Status: again.status}
@@ -253,6 +278,7 @@ func (s *Service) serveFile(w http.ResponseWriter, r *http.Request, res Result, 
 		return
 	}
 	defer file.Close()
+	s.patience(w, res.Size)
 	h.Set("Content-Type", "application/octet-stream")
 	if strings.HasSuffix(name, ".gz") {
 		h.Set("Content-Type", "application/gzip")

@@ -67,6 +67,7 @@ echo '| build | to reach | clock | steps, with their processor time |'
 echo '|---|---|---|---|'
 fresh
 serve "$state" "$key"
+sleep 5
 rss=$(awk '/^VmRSS/ {printf "%.1f", $2/1024}' /proc/$pid/status)
 build "age v1.2.1, first of all" - "$age@v1.2.1/cmd/age/$target/"
 build "age v1.3.1" "5 s" "$age@v1.3.1/cmd/age/$target/"

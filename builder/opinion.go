@@ -104,6 +104,7 @@ func (s *Service) serveOpinion(w http.ResponseWriter, r *http.Request, sp spec.S
 	h.Set(opinionHeader, "1")
 	h.Set("Cache-Control", "no-store")
 	rec, logged, err := s.Opinion(r.Context(), sp, ClientOf(r))
+	s.patience(w, 0)
 	var msg []byte
 	if err == nil {
 		msg, err = s.log.Sign(formatOpinion(rec, logged))

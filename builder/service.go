@@ -81,7 +81,8 @@ type Service struct {
 	deps       *stdCaches // nil: compiled dependencies are not shared
 	background sync.WaitGroup
 	watchers   atomic.Int64
-	trimDue    atomic.Bool // nothing starts until space was given back
+	patient    time.Duration // with clients that take answers slowly
+	trimDue    atomic.Bool   // nothing starts until space was given back
 	pages      Pages
 	commands   *commandLists
 	logHandler http.Handler
@@ -134,7 +135,7 @@ func New(o Options) (_ *Service, err error) {
 		goProxy: o.GOPROXY, goSumDB: o.GOSUMDB, dir: o.Dir,
 		modCache: filepath.Join(o.Dir, "modcache"), goPath: filepath.Join(o.Dir, "gopath"), workDir: filepath.Join(o.Dir, "work"),
 		std:  &stdCaches{dir: filepath.Join(o.Dir, "std"), all: map[string]*stdCache{}},
-		temp: map[spec.Spec]Result{}, metrics: newMetrics(o.Metrics)}
+		temp: map[spec.Spec]Result{}, patient: patient, metrics: newMetrics(o.Metrics)}
 	if s.pages == nil {
 		s.pages = plainPages{s}
 	}
