@@ -10,7 +10,13 @@
 // tcp.go) hands packets to [Handler.Respond]; query.go reads them; cache.go
 // has answers that were given before, in wire format; zone.go finds what exists
 // at a name, in the configuration or in the index; answer.go makes the sections;
-// signer.go signs record sets and keeps signatures; opt.go adds the EDNS part.
+// signer.go signs record sets and keeps signatures (p256.go makes them);
+// opt.go adds the EDNS part.
+//
+// With compact denial a name that does not exist costs a signature. With a chain
+// (chain.go, kept in step with the index by chainbuild.go) denial.go answers for
+// it from records that were signed once. Then the chain alone says what exists:
+// a name that the index has learned is there when the next chain has it.
 //
 // An answer in the cache belongs to one generation of the index. When the
 // index changes every answer is made anew, but a record set that is still the

@@ -114,14 +114,11 @@ func (s *signer) sameAs(o *signer) bool {
 // sign returns the RRSIG set over a set, and when it wants to be refreshed.
 // When a signature has to be made first and may is false, it is errNotSigned.
 func (s *signer) sign(set *rrset, now time.Time, may bool) (sigs *rrset, refresh int64, err error) {
-	sum := sha256.New()
-	var head [6]byte
-	binary.BigEndian.PutUint16(head[:], set.typ)
-	binary.BigEndian.PutUint32(head[2:], set.ttl)
-	sum.Write(head[:])
-	sum.Write(set.appendCanonical(make([]byte, 0, 512)))
-	var full [32]byte
-	key := [16]byte(sum.Sum(full[:0]))
+	var room [1024]byte
+	content := binary.BigEndian.AppendUint16(room[:0], set.typ)
+	content = binary.BigEndian.AppendUint32(content, set.ttl)
+	sum := sha256.Sum256(set.appendCanonical(content))
+	key := [16]byte(sum[:])
 
 	table := &s.kept
 	if set.typ == dns.TypeNSEC {
