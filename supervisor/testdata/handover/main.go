@@ -80,6 +80,7 @@ func main() {
 	var udp net.PacketConn
 	if f := sockets["UDP"]; f != nil {
 		udp, err = net.FilePacketConn(f)
+		f.Close()
 	} else {
 		udp, err = net.ListenPacket("udp", os.Getenv("UDP"))
 	}
@@ -122,6 +123,7 @@ func listen(sockets map[string]*os.File, name string) net.Listener {
 	if f := sockets[name]; f != nil {
 		l, err := net.FileListener(f)
 		check(err)
+		check(f.Close()) // it has a duplicate
 		return l
 	}
 	l, err := net.Listen("tcp", os.Getenv(name))
