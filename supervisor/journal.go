@@ -47,7 +47,8 @@ func (e *Engine) journalFailed(u *update, from, to State, err error) bool {
 	return false
 }
 
-const saveRetry = 5 * time.Second
+// saveRetry is the wait after a failed write; a variable for tests.
+var saveRetry = 5 * time.Second
 
 // save writes the document. What can't be written is tried again later.
 func (e *Engine) save() error {
