@@ -47,12 +47,9 @@ func TestHandoverSelfUpdate(t *testing.T) {
 		t.Errorf("handover %+v; at first %+v", h, first)
 	}
 	b.stop()
-	// See TestHandover for the loss that is allowed.
+	// One request at a time, and see TestHandover: one for each stop of the service.
 	if n := b.failed.Load(); n > 2 {
 		t.Errorf("%d of %d requests failed", n, b.asked.Load())
-	}
-	if strings.Contains(b.out.String(), "refused") {
-		t.Error(b.out.String())
 	}
 }
 
