@@ -31,7 +31,33 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if os.Getenv(answerEnv) != "" {
+		answer()
+	}
 	os.Exit(m.Run())
+}
+
+// answerEnv makes this test program answer on the socket that it is passed.
+const answerEnv = "UPKEEP_TEST_ANSWER"
+
+func answer() {
+	list := Inherited()
+	if len(list) != 1 || len(Inherited()) != 0 || os.Getenv("LISTEN_FDS") != "" {
+		fmt.Fprintf(os.Stderr, "passed were %v\n", list)
+		os.Exit(1)
+	}
+	l, err := net.FileListener(list[0].File)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	c, err := l.Accept()
+	if err != nil {
+		os.Exit(1)
+	}
+	fmt.Fprintf(c, "this is %s", list[0].Name)
+	c.Close()
+	os.Exit(0)
 }
 
 // patience is for what happens by itself, on a slow machine too.
@@ -444,5 +470,46 @@ func TestSystemdNotify(t *testing.T) {
 	run("WATCHDOG_USEC=7000000", "STOPPING=1")
 	if st := s.State(); !st.Stopping || st.Watchdog != 7*time.Second {
 		t.Errorf("state %+v", st)
+	}
+}
+
+func TestSocketActivate(t *testing.T) {
+	prog, err := exec.LookPath("systemd-socket-activate")
+	if err != nil {
+		if os.Getenv("UPKEEP_TEST_FULL") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip("systemd-socket-activate is not installed (Debian package systemd)")
+	}
+	dir, err := os.MkdirTemp("", "") // a socket's name is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket := dir + "/s"
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, prog, "--listen="+socket, "--fdname=web", "-E", answerEnv+"=1", os.Args[0])
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var conn net.Conn
+	for conn == nil && ctx.Err() == nil {
+		if conn, err = net.Dial("unix", socket); err != nil {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	if conn == nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	defer conn.Close()
+	got, err := io.ReadAll(conn)
+	if err != nil || string(got) != "this is web" {
+		t.Errorf("answered %q, %v", got, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v: %s", err, out.String())
 	}
 }
