@@ -58,7 +58,7 @@ func (s *Store) Changes(since uint64) (paths []string, mark uint64, ok bool) {
 	if s.view == nil {
 		return nil, 0, false
 	}
-	end := s.view.mark // what queries can see
+	end := s.view.mark                                                // what queries can see
 	if !c.read || s.opts.ReadOnly || since < c.first || since > end { // read-only, others merge
 		c.read = true
 		return nil, end, false

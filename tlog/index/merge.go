@@ -102,6 +102,9 @@ func (s *Store) update(f func(tx *bbolt.Tx, sums *sums) error) (err error) {
 		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
+		if tx.Size() > int64(mapSize())-roomInMap() {
+			return fmt.Errorf("the index has %d MB, and no more than %d MB can be used on this system", tx.Size()>>20, (int64(mapSize())-roomInMap())>>20)
+		}
 		before, err := getSums(tx)
 		if err != nil {
 			return err

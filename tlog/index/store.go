@@ -156,13 +156,21 @@ const allocSize = 1 << 20
 var ErrLocked = errors.New("index is in use by another process")
 
 // mapSize is the address space for the file. A writer must never outgrow it
-// while readers look at the map, since it would wait for them for ever.
+// while readers look at the map, since it would wait for them for ever. On
+// Windows the file is made as large as the map.
 func mapSize() int {
-	if math.MaxInt == math.MaxInt32 || runtime.GOOS == "windows" { // where the file is made as large as the map
+	switch {
+	case math.MaxInt == math.MaxInt32:
 		return 512 << 20
+	case runtime.GOOS == "windows":
+		return 4 << 30 & math.MaxInt // as a constant it must fit where it is never returned
 	}
-	return 32 << 30 & math.MaxInt // as a constant it must fit where it is never returned
+	return 32 << 30 & math.MaxInt
 }
+
+// roomInMap is left for one transaction. (bbolt's own limit can't be less than
+// the map on Windows.)
+func roomInMap() int64 { return int64(mapSize()) / 8 }
 
 // Open opens the index in file, creating it if there is none (unless
 // read-only). A damaged file and one of another format are refused; all of the
@@ -254,9 +262,12 @@ func (s *Store) openPages() (err error) {
 	var opened *os.File
 	s.db, err = bbolt.Open(s.file, 0o644, &bbolt.Options{
 		Timeout: time.Second, ReadOnly: s.opts.ReadOnly, PageSize: pageSize,
-		FreelistType: bbolt.FreelistMapType, InitialMmapSize: size, MaxSize: size - size/16,
+		FreelistType: bbolt.FreelistMapType, InitialMmapSize: size,
 		OpenFile: func(name string, flag int, perm fs.FileMode) (*os.File, error) {
 			opened, err = os.OpenFile(name, flag, perm)
+			if err == nil {
+				shrinkable(opened)
+			}
 			return opened, err
 		},
 	})
