@@ -236,9 +236,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		m := new(dns.Msg)
-		if m.Unpack(wire) != nil {
-			return
-		}
+		_ = m.Unpack(wire) // of a message that is cut short, what there is
 		r := newMutator(wire, stock, names)
 		for range derived {
 			judge(t, r.change(m))
