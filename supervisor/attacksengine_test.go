@@ -93,7 +93,7 @@ func (v *victim) installs() []string {
 	return slices.Clone(v.wanted)
 }
 
-// Running is the process of a service that is not really there.
+// A standIn is the process of a service that is not really there.
 type standIn struct {
 	started time.Time
 	done    chan struct{}
