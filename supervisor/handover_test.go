@@ -26,6 +26,7 @@ var handoverService = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	atExit = append(atExit, func() { os.RemoveAll(dir) })
 	file := filepath.Join(dir, "service")
 	cmd := exec.Command("go", "build", "-o", file, "./testdata/handover")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

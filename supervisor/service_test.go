@@ -44,8 +44,15 @@ func TestMain(m *testing.M) {
 	case os.Getenv(envSupervisor) != "":
 		os.Exit(testSupervisor(os.Getenv(envSupervisor)))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, f := range atExit {
+		f()
+	}
+	os.Exit(code)
 }
+
+// atExit is done after all tests.
+var atExit []func()
 
 // outliveNot ends this process when that of the tests is gone: tests that are
 // broken off stop nothing themselves.
