@@ -116,6 +116,11 @@ type outcome struct {
 // another supervisor has the folder or the configuration doesn't tell how to
 // start the service.
 func New(cfg Config, deps Deps) (*Engine, error) {
+	_, trial := OnTrial(deps.Inherited)
+	return newEngine(cfg, deps, trial)
+}
+
+func newEngine(cfg Config, deps Deps, trial bool) (*Engine, error) {
 	if err := cfg.CheckStart(); err != nil {
 		return nil, err
 	}
@@ -150,7 +155,7 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 	e.killCtx, e.kill = context.WithCancel(context.Background())
 	e.deps.Self.Started = deps.Now()
 	e.deps.Self.Pid = os.Getpid()
-	if _, e.trial = OnTrial(deps.Inherited); !e.trial {
+	if e.trial = trial; !trial {
 		if err := e.takeFolder(cfg.State); err != nil {
 			return nil, err
 		}

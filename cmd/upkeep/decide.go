@@ -2,16 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"example.org/upkeep/internal/cli"
+	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor"
+	"example.org/upkeep/supervisor/sources"
 )
 
 // decisionCommands change what a running upkeep does by itself.
@@ -85,6 +89,7 @@ func rollbackCommand() *cli.Command {
 		Flags: func(fs *flag.FlagSet) {
 			f.add(fs)
 			fs.StringVar(&a.GoVersion, "go", "", "Go `version` of the binary, when there are several")
+			fs.BoolVar(&a.Self, "self", false, "of upkeep itself instead of the service")
 			fs.StringVar(&a.Reason, "reason", "", "`why`, for the history")
 			fs.BoolVar(&wait, "wait", false, "wait for the end and show the steps")
 		},
@@ -105,6 +110,8 @@ func planCommand() *cli.Command {
 	var ask bool
 	return &cli.Command{
 		Name: "plan", Short: "say what is going to be installed when, and why not sooner",
+		Long: `Nothing is done. When upkeep does not run, the answer comes from the state on disk,
+and with -ask from the index.`,
 		Flags: func(fs *flag.FlagSet) {
 			f.addJSON(fs)
 			fs.BoolVar(&ask, "ask", false, "ask for new versions first")
@@ -114,12 +121,15 @@ func planCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if ask {
-				if err := askNow(ctx, c); err != nil {
-					return notRunning(err)
+			s, err := c.Status(ctx)
+			switch {
+			case errors.Is(err, supervisor.ErrNotRunning) && f.socket == "":
+				s, err = preview(ctx, f.file, ask)
+			case err == nil && ask:
+				if err = askNow(ctx, c); err == nil {
+					s, err = c.Status(ctx)
 				}
 			}
-			s, err := c.Status(ctx)
 			if err != nil {
 				return notRunning(err)
 			}
@@ -129,6 +139,20 @@ func planCommand() *cli.Command {
 			return printPlan(os.Stdout, s)
 		},
 	}
+}
+
+// preview is the status of an upkeep that does not run.
+func preview(ctx context.Context, file string, ask bool) (supervisor.Status, error) {
+	c, err := loadConfig(file)
+	if err != nil {
+		return supervisor.Status{}, err
+	}
+	log := slog.New(slog.DiscardHandler)
+	deps := supervisor.Deps{Log: log, Self: self(file, c.Self.Path, false), Kinds: sources.Kinds()}
+	if ask {
+		deps.Versions = &lazySources{cfg: c, log: log, metrics: metric.New()}
+	}
+	return supervisor.Preview(ctx, c.engine(file, nil), deps, ask)
 }
 
 // askNow has new versions asked for and waits for the answer.

@@ -89,10 +89,33 @@ func printStatus(w io.Writer, s supervisor.Status) {
 	if r := s.LastResult; r != nil {
 		fmt.Fprintf(w, "last        %s of %s, %s %s\n", r.Result, r.To, ago(s.Now, r.Ended), r.Reason)
 	}
+	if sc := s.Scheduled; sc != nil {
+		fmt.Fprintf(w, "scheduled   %s at %s, by %s\n", sc.Pair, sc.At.Local().Format("Mon 2 Jan 15:04"), sc.By)
+	}
+	fmt.Fprintf(w, "upkeep      %s (%s), process %d%s\n", s.Self.Version, s.Self.GoVersion, s.Self.Pid, selfWords(s.Self))
 	for i, e := range s.Events {
 		if i == 5 {
 			break
 		}
 		fmt.Fprintf(w, "event       %s, %d times, last %s: %s\n", e.Kind, e.Count, ago(s.Now, e.Time), e.Text)
 	}
+}
+
+// selfWords say what becomes of upkeep itself.
+func selfWords(s supervisor.SelfStatus) string {
+	switch {
+	case s.Off != "":
+		return "; it does not update itself: " + s.Off
+	case s.Update != nil:
+		return fmt.Sprintf("; updating itself to %s: %s", s.Update.To, s.Update.Step)
+	case s.Error != "":
+		return "; its own versions can't be learned: " + s.Error
+	case s.Plan != nil && s.Plan.Candidate != nil:
+		c := s.Plan.Candidate
+		if s.Plan.Automatic && !c.When.IsZero() {
+			return fmt.Sprintf("; %s comes on %s", c.Pair, c.When.Local().Format("Mon 2 Jan at 15:04"))
+		}
+		return fmt.Sprintf("; %s is there, not installed by itself: %s", c.Pair, s.Plan.Reason)
+	}
+	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/supervisor"
@@ -15,6 +16,7 @@ func updateCommand() *cli.Command {
 	var f controlFlags
 	var a supervisor.Action
 	var wait bool
+	var at string
 	return &cli.Command{
 		Name: "update", Short: "install the newest version now, or the one named",
 		Long: `The running upkeep does it: build, verification, restart and probation. This command
@@ -25,6 +27,8 @@ returns at once, or with -wait at the end: with 0 when the new version stays, el
 			fs.StringVar(&a.Version, "version", "", "`version` to install (default the newest allowed)")
 			fs.StringVar(&a.GoVersion, "go", "", "Go `version` to build it with (default as the policy says)")
 			fs.StringVar(&a.Reason, "reason", "", "`why`, for the history")
+			fs.BoolVar(&a.Self, "self", false, "upkeep itself instead of the service")
+			fs.StringVar(&at, "at", "", "not now but at this `time`, like 2026-12-24T03:00:00+01:00 or 03:00 (the next time it is that late)")
 			fs.BoolVar(&wait, "wait", false, "wait for the end and show the steps")
 		},
 		Run: func(ctx context.Context, args []string) error {
@@ -32,9 +36,44 @@ returns at once, or with -wait at the end: with 0 when the new version stays, el
 				return cli.Usagef("update takes no arguments; name a version with -version")
 			}
 			a.Verb = supervisor.VerbUpdate
+			if at != "" {
+				var err error
+				if a.At, err = parseAt(at, time.Now()); err != nil || a.Self || wait {
+					return cli.Usagef("-at %s: %w", at, orErr(err, "it goes neither with -self nor with -wait"))
+				}
+				a.Verb = supervisor.VerbSchedule
+				if _, err := f.act(ctx, a); err != nil {
+					return err
+				}
+				fmt.Printf("It goes at %s; 'upkeep cancel' takes that back.\n", a.At.Format("Mon 2 Jan 15:04 MST"))
+				return nil
+			}
 			return start(ctx, &f, a, wait)
 		},
 	}
+}
+
+func orErr(err error, text string) error {
+	if err == nil {
+		err = errors.New(text)
+	}
+	return err
+}
+
+// parseAt reads a time, or a time of the day that is to come.
+func parseAt(text string, now time.Time) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	t, err := time.Parse("15:04", text)
+	if err != nil {
+		return t, errors.New("it is neither like 2026-12-24T03:00:00+01:00 nor like 03:00")
+	}
+	at := time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), 0, 0, now.Location())
+	if !at.After(now) {
+		at = time.Date(now.Year(), now.Month(), now.Day()+1, t.Hour(), t.Minute(), 0, 0, now.Location())
+	}
+	return at, nil
 }
 
 // start asks for an update or a roll-back and waits for its end if wanted.
@@ -47,7 +86,46 @@ func start(ctx context.Context, f *controlFlags, a supervisor.Action, wait bool)
 		fmt.Println("Started; see 'upkeep status'.")
 		return nil
 	}
+	if a.Self {
+		return followSelf(ctx, c)
+	}
 	return follow(ctx, c)
+}
+
+// followSelf shows an update of upkeep itself until its end, which the version
+// that answers then tells.
+func followSelf(ctx context.Context, c *supervisor.Client) error {
+	var id string
+	lines := 0
+	for {
+		s, err := c.Status(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("upkeep does not answer any more: %w", err)
+		}
+		if u := s.Self.Update; u != nil {
+			if id == "" {
+				id = u.ID
+			}
+			for ; lines < len(u.Log); lines++ {
+				fmt.Fprintln(os.Stderr, u.Log[lines])
+			}
+		} else if r := s.Self.LastResult; r != nil && (r.ID == id || id == "") {
+			if r.Result == supervisor.ResultInstalled {
+				fmt.Printf("upkeep %s runs, after %.1f s; the service noticed nothing.\n", r.To, r.Ended.Sub(r.Started).Seconds())
+				return nil
+			}
+			return fmt.Errorf("upkeep %s did not take over: %s", r.To, r.Reason)
+		} else {
+			return errors.New("the update is no longer under way and left no result")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 // follow shows an update's steps until its end.

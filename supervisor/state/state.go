@@ -83,6 +83,23 @@ func (f *File[T]) Load() (v T, found bool, err error) {
 	return v, false, &DamagedError{Err: errors.Join(errNew, errPrev)}
 }
 
+// Peek reads the value as Load does, and changes nothing: for whoever only
+// looks, perhaps beside the one who writes.
+func (f *File[T]) Peek() (v T, err error) {
+	v, err = read[T](f.Name)
+	if err == nil {
+		return v, nil
+	}
+	prev, errPrev := read[T](f.Name + ".prev")
+	switch {
+	case errPrev == nil:
+		return prev, nil
+	case errors.Is(err, fs.ErrNotExist) && errors.Is(errPrev, fs.ErrNotExist):
+		return v, nil
+	}
+	return v, &DamagedError{Err: errors.Join(err, errPrev)}
+}
+
 // Save writes the value durably. The value saved before stays as the copy.
 func (f *File[T]) Save(v T) error {
 	data, err := encode(v)
