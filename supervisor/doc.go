@@ -18,6 +18,10 @@
 // network, the log or the disk stops updates, and says so, and never the
 // service.
 //
+// upkeep itself is updated too: a new version runs beside this one for a while,
+// and has to say the same, before it takes its place by exec and goes on with the
+// service, its output and all listeners (package handoff).
+//
 // # Files
 //
 // In the state folder:
@@ -27,6 +31,7 @@
 //	state            journal and decisions, with a check sum (package state)
 //	state.prev       the one before
 //	history          one JSON object a line, append-only
+//	trial.sock       of a new version of upkeep that is being tried
 //	process          the service's process, to find it again after a crash
 //	discovery/, fetch/    kept by supervisor/discover and supervisor/fetch
 //
