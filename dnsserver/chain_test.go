@@ -100,7 +100,11 @@ func TestChain(t *testing.T) {
 func TestChainGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		idx := testIndex()
-		h := testHandler(t, with(DenialNSEC), idx)
+		// With so much room no signature takes the place of another one.
+		h, err := NewHandler(with(DenialNSEC), testKeys(t, "ecdsap256sha256"), idx, Options{Limits: Limits{Answers: 1 << 16}})
+		if err != nil {
+			t.Fatal(err)
+		}
 		go h.Run(t.Context())
 		synctest.Wait()
 		all := func() {

@@ -145,8 +145,11 @@ func (h *Handler) spanPiece(v *view, at place, now time.Time, how mode) (*piece,
 	if err != nil {
 		return nil, err
 	}
-	if block.keep(at.at, p) && h.pieces.Add(1) > v.maxPieces() {
-		// Room is made anywhere.
+	if block.keep(at.at, p) {
+		h.pieces.Add(1)
+	}
+	// Room is made anywhere; many blocks may be empty.
+	for tries := 0; h.pieces.Load() > v.maxPieces() && tries < 100; tries++ {
 		h.pieces.Add(-v.chain.blocks[rand.IntN(len(v.chain.blocks))].drop())
 	}
 	return p, nil
