@@ -16,9 +16,11 @@ type Key struct {
 	Addr     netip.AddrPort
 }
 
-// multipath is the protocol number of Multipath TCP, which Go's listeners use
-// where the kernel has it.
-const multipath = 262
+// Protocol numbers. Go's listeners use Multipath TCP where the kernel has it.
+const (
+	plainTCP  = 6
+	multipath = 262
+)
 
 // Network is the address's network as Go calls it.
 func (k Key) Network() string {

@@ -11,7 +11,7 @@ func key(network, addr string) Key {
 	k := Key{V6: a.Addr().Is6(), Stream: network != "udp", Addr: a}
 	switch network {
 	case "tcp":
-		k.Protocol = 6
+		k.Protocol = plainTCP
 	case "mptcp":
 		k.Protocol = multipath
 	case "udp":
