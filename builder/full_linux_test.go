@@ -84,13 +84,10 @@ func TestDiskFullAtEachStage(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			empty := func() {}
+			empty := fill(t, disk)
 			if tc.stage == "compile" {
 				// Room for the build's own folders and links, not for what is compiled.
-				empty = fill(t, disk)
 				resize(tc.size + 1<<20)
-			} else {
-				empty = fill(t, disk)
 			}
 			sp := "example.org/hello@v1.0.0/" + target() + "/"
 			if tc.stage == "standard library" {
