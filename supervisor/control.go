@@ -306,6 +306,9 @@ func (e *Engine) serviceStatus() ServiceStatus {
 			}
 		}
 	}
+	if s.Warning == "" {
+		s.Warning = accessWarning(e.conf().cred, e.place.Path, e.current)
+	}
 	if !s.Running && e.lastExit != "" {
 		s.Warning = "the service " + e.lastExit
 	}

@@ -280,6 +280,9 @@ func (e *Engine) resume() (taken bool, err error) {
 
 func (e *Engine) loop(ctx context.Context, poll func()) (status int, err error) {
 	close(e.began)
+	if text := accessWarning(e.conf().cred, e.place.Path, e.current); text != "" {
+		e.addEvent(Event{Kind: "service_user", Text: text})
+	}
 	file := e.current
 	go func() {
 		sum, _, err := install.Sum(file)
