@@ -21,7 +21,7 @@ import (
 
 // ProxyConfig is the table [proxy].
 type ProxyConfig struct {
-	Listen  []proxy.Listen  `toml:"listen" comment:"Addresses on which upkeep listens for the service. The service gets others, by the template\n{{.Addr \"name\"}} (or Host and Port) in service.args and process.env; health.url and\nhealth.tcp may use it too."`
+	Listen  []proxy.Listen  `toml:"listen" comment:"Addresses on which upkeep listens for the service: tables [[proxy.listen]] with name, address\nand mode (\"http\" or \"tcp\"). The service gets others, by the template\n{{.Addr \"name\"}} (or Host and Port) in service.args and process.env; health.url and\nhealth.tcp may use it too."`
 	Overlap bool            `toml:"overlap" comment:"Start a new version beside the old one, which ends when the new one has taken over. Both\nrun for a moment: the service has to bear that."`
 	Hold    config.Duration `toml:"hold" comment:"How long requests are held for a new version; then the one before comes back."`
 	Drain   config.Duration `toml:"drain" comment:"How long requests under way are waited for before the old version is told to end."`
