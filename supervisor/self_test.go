@@ -308,3 +308,25 @@ func TestSelfUpdateFailsLater(t *testing.T) {
 	}
 	b.stop()
 }
+
+// Every state of upkeep's own updates has a row, and after a crash each leads to an end.
+func TestSelfTransitions(t *testing.T) {
+	for from, row := range selfTransitions {
+		for ev, to := range row {
+			if _, ok := selfTransitions[to]; !ok {
+				t.Errorf("%s + %s leads to %q, which has no row", from, ev, to)
+			}
+		}
+		for _, ev := range []event{evRecover, evStop} {
+			if _, ok := row[ev]; !ok {
+				t.Errorf("%s has no %s", from, ev)
+			}
+		}
+		if to := row[evRecover]; to != StateIdle && to != StateRolledBack {
+			t.Errorf("a restart in %s leads to %s", from, to)
+		}
+		if from != StateIdle && selfSteps[from] == "" && from != StateScheduled {
+			t.Errorf("%s has no name", from)
+		}
+	}
+}
