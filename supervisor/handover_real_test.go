@@ -58,7 +58,7 @@ func TestHandoverReal(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.place("v1.0.0")
-			second := address(t)
+			second := freeAddr(t)
 			c.cfg.Process.Env = []string{"GODEBUG=multipathtcp=0"}
 			tc.setup(c.bench, c.addr, second)
 			c.cfg.Health.URL = "http://" + c.addr + "/" + tc.path

@@ -5,8 +5,6 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -52,21 +50,6 @@ func testScale() scale {
 	return scale{3, 300 * time.Millisecond, 500 * time.Millisecond, 60, false}
 }
 
-// address is one that nobody else's sockets come across: of the loopback
-// network, beyond 127.0.0.1 from which clients connect.
-func address(t testing.TB) string {
-	t.Helper()
-	for {
-		ip := net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(255)), byte(1+rand.IntN(254)))
-		l, err := net.Listen("tcp", ip.String()+":0")
-		if err != nil {
-			continue
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
-}
-
 // A crowd is the service of the load tests under a supervisor, and its clients.
 type crowd struct {
 	*bench
@@ -90,7 +73,7 @@ func newCrowd(t *testing.T, handover string, s scale) *crowd {
 	b.cfg.Process.Handover = handover
 	b.cfg.Process.Env = []string{"START=" + s.start.String(), fmt.Sprint("LIFELINE=", os.Getpid())}
 	for _, name := range []string{"HTTP", "HTTP2", "TLS", "UDP"} {
-		c.addrs[name] = address(t)
+		c.addrs[name] = freeAddr(t)
 		b.cfg.Process.Env = append(b.cfg.Process.Env, name+"="+c.addrs[name])
 	}
 	b.addr = c.addrs["HTTP"]

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -103,9 +105,15 @@ func (w testWriter) Write(p []byte) (int, error) {
 
 func newDiscard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
+// freeAddr is an address for a service. On Linux it is none from which clients
+// connect, so that none of them has the port while the service is away.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ip := net.IPv4(127, 0, 0, 1)
+	if runtime.GOOS == "linux" {
+		ip = net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(255)), byte(1+rand.IntN(254)))
+	}
+	l, err := net.Listen("tcp", ip.String()+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,13 +32,16 @@ func becomeSubreaper() error {
 
 // A stat is what /proc tells of a process.
 type stat struct {
-	state byte
-	ppid  int
-	pgrp  int
-	start uint64 // clock ticks since boot
+	state   byte
+	ppid    int
+	pgrp    int
+	threads int
+	start   uint64 // clock ticks since boot
 }
 
-func (s stat) ended() bool { return s.state == 'Z' || s.state == 'X' }
+// ended: a process whose first thread has ended still has its ports and files
+// while another of its threads is about to.
+func (s stat) ended() bool { return (s.state == 'Z' || s.state == 'X') && s.threads <= 1 }
 
 func procStat(pid int) (stat, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -60,6 +63,10 @@ func procStat(pid int) (stat, error) {
 		return stat{}, err
 	}
 	s.pgrp, err = strconv.Atoi(string(f[2]))
+	if err != nil {
+		return stat{}, err
+	}
+	s.threads, err = strconv.Atoi(string(f[17]))
 	if err != nil {
 		return stat{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -138,9 +139,11 @@ func (r *rig) up(addr string) {
 	}
 }
 
+// freeAddr is an address that clients don't connect from, so that none of them
+// has the port while the service is away.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(254), rand.IntN(255), 1+rand.IntN(254)))
 	if err != nil {
 		t.Fatal(err)
 	}
