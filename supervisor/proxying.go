@@ -351,12 +351,3 @@ func (e *Engine) takeTraffic(ctx context.Context, p process.Process) error {
 	_, err := old.Stop(e.killCtx)
 	return err
 }
-
-// stopBeside ends an old process that was left running.
-func (e *Engine) stopBeside() error {
-	if old := e.front.former(); old != nil {
-		_, err := old.Stop(e.killCtx)
-		return err
-	}
-	return nil
-}

@@ -344,7 +344,7 @@ func TestSystemdNotify(t *testing.T) {
 			t.Fatalf("systemd-notify %q: %v: %s", args, err, out.String())
 		}
 	}
-	run("--ready", "--status=from systemd-notify", "--pid=4321")
+	run("--ready", "--status=from systemd-notify", "MAINPID=4321")
 	if st := s.State(); !st.Ready || st.Status != "from systemd-notify" || st.MainPID != 4321 {
 		t.Errorf("state %+v", st)
 	}

@@ -120,12 +120,15 @@ type (
 	doneKey  struct{}
 )
 
-var buffers = sync.Pool{New: func() any { return make([]byte, copyBuffer) }}
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, copyBuffer)
+	return &b
+}}
 
 type pool struct{}
 
-func (pool) Get() []byte  { return buffers.Get().([]byte) }
-func (pool) Put(b []byte) { buffers.Put(b) } //nolint:staticcheck // a slice header is what the interface has
+func (pool) Get() []byte  { return *buffers.Get().(*[]byte) }
+func (pool) Put(b []byte) { buffers.Put(&b) }
 
 func (f *forwarder) httpServer() *http.Server {
 	proxy := &httputil.ReverseProxy{
