@@ -151,6 +151,21 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// freePort is a port that is free on all addresses, and none that the kernel
+// chooses for clients.
+func freePort(t *testing.T) (addr, port string) {
+	t.Helper()
+	for range 1000 {
+		port = fmt.Sprint(20000 + rand.IntN(10000))
+		if l, err := net.Listen("tcp", ":"+port); err == nil {
+			l.Close()
+			return "127.0.0.1:" + port, port
+		}
+	}
+	t.Fatal("no port is free")
+	return "", ""
+}
+
 // A client that comes while nothing runs is served by the next process.
 func TestRestart(t *testing.T) {
 	for _, env := range [][]string{nil, {"GODEBUG=multipathtcp=0"}} {
@@ -230,8 +245,7 @@ func until(t *testing.T, what string, cond func() bool) {
 // A new version that listens elsewhere isn't disturbed by what is kept.
 func TestChangedAddress(t *testing.T) {
 	r := newRig(t, Options{})
-	addr := freeAddr(t)
-	_, port, _ := net.SplitHostPort(addr)
+	addr, port := freePort(t)
 	r.start("tcp=" + addr)
 	r.up(addr)
 	r.stop()
