@@ -338,7 +338,7 @@ func TestReopen(t *testing.T) {
 // An address that somebody else has is refused to the service as ever.
 func TestTaken(t *testing.T) {
 	r := newRig(t, Options{})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", freeAddr(t))
 	if err != nil {
 		t.Fatal(err)
 	}
