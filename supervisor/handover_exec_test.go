@@ -28,7 +28,8 @@ func TestHandoverSelfUpdate(t *testing.T) {
 	b.order.Releases = []string{"v1.0.1"}
 	b.order.Config.Updates.Paused = true // goes when the test says so
 	b.order.Config.Process.Env = append(b.order.Config.Process.Env, "GODEBUG=multipathtcp=0")
-	first := b.begin().Service.Handover
+	b.begin()
+	first := b.await("its socket", func(s Status) bool { return len(s.Service.Handover.Sockets) == 1 }).Service.Handover
 	b.await("knowledge", func(s Status) bool {
 		return s.Self.Plan != nil && s.Self.Plan.Candidate != nil && s.Plan.Candidate != nil
 	})
