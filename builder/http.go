@@ -197,6 +197,9 @@ func (s *Service) serveSpec(w http.ResponseWriter, r *http.Request, rt route) {
 		if res.SHA256 != "" {
 			w.Header().Set("X-Upkeep-Sha256", res.SHA256)
 		}
+		if agreed := agreedHeader(res.Agreed); agreed != "" {
+			w.Header().Set("X-Upkeep-Agreed", agreed)
+		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Write(rec.Line())
 	case rt.suffix == "dl":
@@ -204,6 +207,19 @@ func (s *Service) serveSpec(w http.ResponseWriter, r *http.Request, rt route) {
 	default:
 		s.serveFile(w, r, res, rt.suffix)
 	}
+}
+
+// agreedHeader is the list of verifiers for programs: names of logs with the
+// numbers of their records.
+func agreedHeader(list []Agreement) string {
+	var b strings.Builder
+	for i, a := range list {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %d", a.Name, a.LogID)
+	}
+	return b.String()
 }
 
 func immutable(w http.ResponseWriter) {

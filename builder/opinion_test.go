@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -103,6 +104,9 @@ func TestVerifiersInACircle(t *testing.T) {
 				}
 				if len(res.Agreed) != 1 || res.Agreed[0] != (Agreement{names[(i+1)%n], verifiers[(i+1)%n], res.Sum, id}) {
 					t.Errorf("builder %d, %s: agreed %+v; number %d", i, v, res.Agreed, id)
+				}
+				if got, want := agreedHeader(res.Agreed), fmt.Sprintf("%s %d", names[(i+1)%n], id); got != want {
+					t.Errorf("for programs it is %q; want %q", got, want)
 				}
 				break
 			}

@@ -49,7 +49,8 @@ type Binary struct {
 	Builder  string
 	LogIndex int64
 	LogSize  int64
-	Proof    any // for [Binaries] only
+	Agreed   []string // other builders that came to the same bytes, as the builder says
+	Proof    any      // for [Binaries] only
 }
 
 // Progress is a step of obtaining a binary.

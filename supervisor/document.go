@@ -71,6 +71,7 @@ type update struct {
 	Builder   string    `json:"builder,omitempty"`
 	LogIndex  int64     `json:"log_index,omitempty"`
 	LogSize   int64     `json:"log_size,omitempty"`
+	Agreed    []string  `json:"agreed,omitempty"`
 	By        string    `json:"by"`
 	Asked     bool      `json:"asked"` // by a person
 	State     State     `json:"state"`
@@ -98,6 +99,7 @@ type installed struct {
 	Builder  string    `json:"builder,omitempty"`
 	LogIndex int64     `json:"log_index,omitempty"`
 	LogSize  int64     `json:"log_size,omitempty"`
+	Agreed   []string  `json:"agreed,omitempty"`
 	Since    time.Time `json:"since"`
 }
 

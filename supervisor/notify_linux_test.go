@@ -93,7 +93,9 @@ func TestReadiness(t *testing.T) {
 	cfg2 := b.cfg // patient again
 	b.engine.cfg.Store(&cfg2)
 	b.publish("v1.0.1", "v1.0.2")
-	b.until("update", func(s Status, v string) bool { return v == "v1.0.2" && s.Update == nil && s.Service.Says == "v1.0.2 serves" })
+	b.until("update", func(s Status, v string) bool {
+		return v == "v1.0.2" && s.Update == nil && s.Service.Says == "v1.0.2 serves"
+	})
 	if got := said(); got != "v1.0.2 serves" {
 		t.Errorf("the service said %q", got)
 	}

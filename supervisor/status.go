@@ -243,6 +243,7 @@ type Result struct {
 	Builder  string        `json:"builder,omitempty"`
 	LogIndex int64         `json:"log_index,omitempty"`
 	LogSize  int64         `json:"log_size,omitempty"`
+	Agreed   []string      `json:"agreed,omitempty"` // other builders that came to the same bytes, as the builder says: names of their logs with record numbers
 	By       string        `json:"by"`
 	Started  time.Time     `json:"started"`
 	Ended    time.Time     `json:"ended"`

@@ -136,7 +136,7 @@ func (e *Engine) leave(u *update, from State, ev event) {
 func (e *Engine) result(u *update, result string) Result {
 	r := Result{
 		ID: u.ID, Kind: u.Kind, Result: result, Reason: u.Reason, From: u.From, To: u.To, Sum: u.ToSum, Builder: u.Builder,
-		LogIndex: u.LogIndex, LogSize: u.LogSize, By: u.By, Started: u.Started, Ended: e.now(),
+		LogIndex: u.LogIndex, LogSize: u.LogSize, Agreed: u.Agreed, By: u.By, Started: u.Started, Ended: e.now(),
 	}
 	if !u.Stopped.IsZero() && u.Running.After(u.Stopped) {
 		r.Downtime = u.Running.Sub(u.Stopped)

@@ -26,6 +26,8 @@ type Proof struct {
 	Record spec.Record
 	Index  int64         // number of the record in the log
 	Head   tlog.TreeHead // the verified head that covers it
+	SHA256 string        // the full hash in hex, if the builder names it; the binary has to have it
+	Agreed []Agreement   // as the builder says
 }
 
 // A Progress says where the builder is with a build.

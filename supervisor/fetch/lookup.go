@@ -49,7 +49,14 @@ func (f *Fetcher) lookup(ctx context.Context, s spec.Spec, progress func(Progres
 		}
 		return Proof{}, f.logError(ctx, err)
 	}
-	return check(s, rec)
+	p, err := check(s, rec)
+	if err == nil {
+		err = f.details(ctx, &p)
+	}
+	if err != nil {
+		return Proof{}, err
+	}
+	return p, nil
 }
 
 // check compares a record of the log with what was asked for.

@@ -146,7 +146,15 @@ func (b *Binaries) Lookup(ctx context.Context, s spec.Spec, progress func(superv
 	if err != nil {
 		return supervisor.Binary{}, verification(err)
 	}
-	return supervisor.Binary{Spec: s, Size: p.Record.Size, Sum: p.Record.Sum, Builder: b.Fetch.Builder(), LogIndex: p.Index, LogSize: p.Head.Size, Proof: p}, nil
+	out := supervisor.Binary{Spec: s, Size: p.Record.Size, Sum: p.Record.Sum, Builder: b.Fetch.Builder(), LogIndex: p.Index, LogSize: p.Head.Size, Proof: p}
+	for _, a := range p.Agreed {
+		text := a.Name
+		if a.Index >= 0 {
+			text += fmt.Sprintf(" (record %d)", a.Index)
+		}
+		out.Agreed = append(out.Agreed, text)
+	}
+	return out, nil
 }
 
 func (b *Binaries) Download(ctx context.Context, bin supervisor.Binary, file string, progress func(supervisor.Progress)) error {

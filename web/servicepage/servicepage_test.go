@@ -54,7 +54,7 @@ func TestOverview(t *testing.T) {
 		"The binary from build.example.org has the sum 0SInS7Fp5GfZvpGP38YXcVcAPcvE",
 		"did not answer its health check", "Upgrade now to v1.4.2", `href="/metrics"`,
 		"Retracted by its author: Loses the last line of a log.",
-		"record 1812 of the build log", "GET /calendar/39 200",
+		"record 1812 of the build log", "the same bytes came out for other.example.org (record 977), third.example.org", "GET /calendar/39 200",
 		"https://github.com/example/hello/releases/tag/v1.4.2",
 		"https://build.example.org/github.com/example/hello@v1.4.2/cmd/hello/linux-amd64-go1.26.8/",
 		"Roll back to v1.4.0", "Skipped by admin",
