@@ -67,6 +67,7 @@ mount --bind "$root" "$root"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
 mount -t tmpfs tmpfs "$root/srv"
+mount -t tmpfs tmpfs "$root/var/log" # no journal of an earlier run
 mount -t tmpfs tmpfs "$root/etc/systemd/system"
 echo '127.0.0.1 localhost' >"$root/etc/hosts"
 mount -t proc proc "$root/proc"
