@@ -10,7 +10,7 @@
 // tcp.go) hands packets to [Handler.Respond]; query.go reads them; cache.go
 // has answers that were given before, in wire format; zone.go finds what exists
 // at a name, in the configuration or in the index; answer.go makes the sections;
-// signer.go signs record sets and keeps signatures (p256.go makes them);
+// signer.go signs record sets and keeps signatures;
 // opt.go adds the EDNS part.
 //
 // With compact denial a name that does not exist costs a signature. With a chain
