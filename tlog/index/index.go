@@ -25,10 +25,10 @@
 // and never wait.
 //
 // Figures for 72 million records of 3.1 million modules (docs/log.md says how
-// they were measured, and what has changed since; limit in brackets): store 432 MB (1.5 GB), peak memory of
-// following 784 MiB (1 GiB), of serving 402 MiB (512 MiB), point query 3.3 µs at
-// the median with no allocation but the answer's two (5 µs), opening and the
-// first query 18 ms (1 s).
+// they were measured; limit in brackets): store 639 MB (1.5 GB), peak memory of
+// following 935 MiB (1 GiB), of serving 537 MiB (512 MiB: missed), point query
+// 3.1 µs at the median with no allocation but the answer's two (5 µs), opening
+// and the first query 21 ms (1 s).
 package index
 
 import "time"
