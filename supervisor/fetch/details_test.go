@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -60,6 +62,33 @@ func TestDetails(t *testing.T) {
 		var v *VerifyError
 		if errors.As(err, &v) != tc.refused || err != nil && v == nil || p.SHA256 != tc.sha256 || !reflect.DeepEqual(p.Agreed, tc.agreed) {
 			t.Errorf("%s: %+v, %v", tc.name, p, err)
+		}
+	}
+}
+
+// The record's sum is a part of the hash; the rest of it counts too.
+func TestFullHash(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "binary")
+	if err := os.WriteFile(name, []byte("binary"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte("binary"))
+	rec := spec.Record{Size: 6, Sum: spec.Sum(sum)}
+	for _, tc := range []struct {
+		flip byte
+		kind string
+	}{{0, BuildInfo}, {1, BadSum}} { // an honest one gets as far as the build information
+		file, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full := sum
+		full[31] ^= tc.flip
+		err = checkFile(file, Proof{Record: rec, SHA256: hex.EncodeToString(full[:])})
+		file.Close()
+		var v *VerifyError
+		if !errors.As(err, &v) || v.Kind != tc.kind {
+			t.Errorf("with %d flipped in the hash's end: %v; want %s", tc.flip, err, tc.kind)
 		}
 	}
 }

@@ -61,7 +61,7 @@ func (f *Fetcher) download(ctx context.Context, p Proof, dest string, progress f
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("downloading %s: %w", r.Spec, err)
 	}
-	if err := checkFile(file, r, p.SHA256); err != nil {
+	if err := checkFile(file, p); err != nil {
 		return err
 	}
 	if err := file.Chmod(0o755); err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -79,10 +79,9 @@ func (f *Fetcher) download(ctx context.Context, p Proof, dest string, progress f
 	return nil
 }
 
-// CheckFile verifies a binary against a record: size, sum and build information.
-func CheckFile(file *os.File, r spec.Record) error { return checkFile(file, r, "") }
-
-func checkFile(file *os.File, r spec.Record, sha256 string) error {
+// checkFile verifies a binary against a record: size, sum and build information.
+func checkFile(file *os.File, p Proof) error {
+	r := p.Record
 	d := spec.NewDigest()
 	n, err := io.Copy(d, io.LimitReader(file, r.Size+1))
 	if err != nil {
@@ -94,8 +93,8 @@ func checkFile(file *os.File, r spec.Record, sha256 string) error {
 	if d.Sum() != r.Sum {
 		return &VerifyError{Kind: BadSum, Err: fmt.Errorf("the binary of %s has the sum %s, and the log's record says %s: it is not what was built, and is not installed", r.Spec, d.Sum(), r.Sum)}
 	}
-	if sha256 != "" && d.Hex() != sha256 {
-		return &VerifyError{Kind: BadSum, Err: fmt.Errorf("the binary of %s has the SHA-256 %s, and the builder named %s: it is not installed", r.Spec, d.Hex(), sha256)}
+	if p.SHA256 != "" && d.Hex() != p.SHA256 {
+		return &VerifyError{Kind: BadSum, Err: fmt.Errorf("the binary of %s has the SHA-256 %s, and the builder named %s: it is not installed", r.Spec, d.Hex(), p.SHA256)}
 	}
 	bi, err := buildinfo.Read(file, r.Size)
 	if err == nil {

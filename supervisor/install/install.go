@@ -146,19 +146,7 @@ func LikeOld(file, old string) error {
 	return nil
 }
 
-// Check reads a file and compares its sum.
-func Check(file, sum string) error {
-	got, _, err := Sum(file)
-	if err != nil {
-		return err
-	}
-	if got != sum {
-		return fmt.Errorf("%s was changed on this machine: its sum is %s and not %s", file, got, sum)
-	}
-	return nil
-}
-
-// CheckOpen is Check of an open file.
+// CheckOpen reads an open file and compares its sum.
 func CheckOpen(f *os.File, sum string) error {
 	d := spec.NewDigest()
 	if _, err := io.Copy(d, f); err != nil {

@@ -131,9 +131,6 @@ func open(t testing.TB, parent context.Context, opts ...chromedp.ContextOption) 
 	return tab
 }
 
-// Context is for what this package has no method for.
-func (tab *Tab) Context() context.Context { return tab.ctx }
-
 // Console returns the errors that the page has caused so far.
 func (tab *Tab) Console() []string {
 	tab.mu.Lock()
