@@ -282,8 +282,8 @@ func (o *outside) settled(what string, cond func(s Status) bool) Status {
 		if err != nil {
 			o.t.Fatal(err)
 		}
-		if err := install.Check(s.Service.Binary, want); err != nil {
-			o.t.Fatalf("%s: %v", what, err)
+		if got, _, err := install.Sum(s.Service.Binary); err != nil || got != want {
+			o.t.Fatalf("%s: %s has the sum %s, %v; want %s", what, s.Service.Binary, got, err, want)
 		}
 		return s
 	}
