@@ -161,44 +161,66 @@ func (s scale) loss(quiet int) loss {
 	return loss{3, .2}
 }
 
-// Upgrades under load, in each mode.
+// A handoverCase is a mode of which the service knows nothing, or that systemd
+// has too.
+type handoverCase struct {
+	name, mode string
+	env        []string
+	sockets    bool
+	effective  string
+	allowed    int // per upgrade, of each kind that is strict
+}
+
+// plainTCP has new connections held off.
+const plainTCP = "GODEBUG=multipathtcp=0"
+
+var handoverCases = []handoverCase{
+	{"retain", HandoverAuto, []string{plainTCP}, false, HandoverRetain, 0},
+	{"retain multipath", HandoverRetain, nil, false, HandoverRetain, 1},
+	{"listen-fds", HandoverAuto, nil, true, HandoverListenFDs, 0},
+}
+
+// crowd puts a service in this mode.
+func (tc handoverCase) crowd(t *testing.T, s scale, env ...string) *crowd {
+	t.Helper()
+	c := newCrowd(t, tc.mode, s)
+	c.cfg.Process.Env = append(append(c.cfg.Process.Env, tc.env...), env...)
+	if !tc.sockets {
+		return c
+	}
+	for name, addr := range c.addrs {
+		network := "tcp"
+		if name == "UDP" {
+			network = "udp"
+		}
+		c.cfg.Process.Sockets = append(c.cfg.Process.Sockets, SocketConfig{Name: name, Network: network, Address: addr})
+	}
+	return c
+}
+
+// underLoad upgrades the crowd's service and returns what became of its clients.
+func (tc handoverCase) underLoad(c *crowd, title string) *load {
+	c.t.Helper()
+	c.start()
+	c.until("first start", func(s Status, v string) bool { return v != "" && s.Service.Running })
+	l := startLoad(c.t, c.clients()...)
+	c.upgrade()
+	st := c.state().Service.Handover
+	l.report(fmt.Sprintf("%s: %d upgrades, %v start-up", title, c.scale.upgrades, c.scale.start))
+	if st.Mode != tc.effective || len(st.Sockets) != 4 || len(st.Warnings) > 0 && os.Getuid() == 0 {
+		c.t.Errorf("status %+v", st)
+	}
+	return l
+}
+
+// Upgrades under load, in each mode, of a service that shuts down at once.
 func TestHandover(t *testing.T) {
 	needTelling(t)
-	plain := "GODEBUG=multipathtcp=0"
-	for _, tc := range []struct {
-		name, mode string
-		env        []string
-		sockets    bool
-		effective  string
-		allowed    int // per upgrade, of each kind that is strict
-	}{
-		{"retain", HandoverAuto, []string{plain}, false, HandoverRetain, 0},
-		{"retain multipath", HandoverRetain, nil, false, HandoverRetain, 1},
-		{"listen-fds", HandoverAuto, nil, true, HandoverListenFDs, 0},
-	} {
+	for _, tc := range handoverCases {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			s := testScale()
-			c := newCrowd(t, tc.mode, s)
-			c.cfg.Process.Env = append(c.cfg.Process.Env, tc.env...)
-			if tc.sockets {
-				for name, addr := range c.addrs {
-					network := "tcp"
-					if name == "UDP" {
-						network = "udp"
-					}
-					c.cfg.Process.Sockets = append(c.cfg.Process.Sockets, SocketConfig{Name: name, Network: network, Address: addr})
-				}
-			}
-			c.start()
-			c.until("first start", func(s Status, v string) bool { return v != "" && s.Service.Running })
-			l := startLoad(t, c.clients()...)
-			c.upgrade()
-			st := c.state().Service.Handover
-			l.report(fmt.Sprintf("%s: %d upgrades, %v start-up", tc.name, s.upgrades, s.start))
-			if st.Mode != tc.effective || len(st.Sockets) != 4 || len(st.Warnings) > 0 && os.Getuid() == 0 {
-				t.Errorf("status %+v", st)
-			}
+			l := tc.underLoad(tc.crowd(t, s), tc.name)
 			allowed := s.loss(tc.allowed)
 			l.within(allowed.perUpgrade*s.upgrades, allowed.share, strict...)
 			// A request on a connection that the old process is closing at that
@@ -227,6 +249,37 @@ func TestHandover(t *testing.T) {
 	})
 }
 
+// leave is how long a service takes leave that asks its clients to close their
+// connections before it shuts down: they have to come by once in that time.
+func (s scale) leave() string {
+	if s.long {
+		return "LEAVE=3s"
+	}
+	return "LEAVE=" + (300 * time.Millisecond).String()
+}
+
+// Upgrades of a service that takes leave of its clients: not one request of any
+// kind is lost. CI has time for one mode.
+func TestHandoverLeave(t *testing.T) {
+	needTelling(t)
+	for _, tc := range handoverCases {
+		s := testScale()
+		if !s.long && !tc.sockets {
+			continue
+		}
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			l := tc.underLoad(tc.crowd(t, s, s.leave()), tc.name+", taking leave")
+			if s.long {
+				l.must(0)
+				return
+			}
+			allowed := s.loss(0) // who gets no processor for that long has not come by
+			l.within(allowed.perUpgrade*s.upgrades, allowed.share)
+		})
+	}
+}
+
 // A bad release is rolled back, and nobody notices.
 func TestHandoverRollback(t *testing.T) {
 	needTelling(t)
@@ -235,7 +288,7 @@ func TestHandoverRollback(t *testing.T) {
 			t.Parallel()
 			s := testScale()
 			c := newCrowd(t, HandoverAuto, s)
-			c.cfg.Process.Env = append(c.cfg.Process.Env, "GODEBUG=multipathtcp=0", "BAD=v1.0.1="+bad)
+			c.cfg.Process.Env = append(c.cfg.Process.Env, plainTCP, "BAD=v1.0.1="+bad)
 			c.cfg.Health.StartTime = config.Duration(2 * time.Second)
 			c.cfg.Health.Timeout = config.Duration(time.Second)
 			c.start()

@@ -172,13 +172,13 @@ func udpClient(rate int, addr string) *client {
 
 // A load is what the clients do while something happens.
 type load struct {
-	t       *testing.T
+	t       testing.TB
 	clients []*client
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 }
 
-func startLoad(t *testing.T, clients ...*client) *load {
+func startLoad(t testing.TB, clients ...*client) *load {
 	l := &load{t: t, clients: clients}
 	var ctx context.Context
 	ctx, l.cancel = context.WithCancel(context.Background())

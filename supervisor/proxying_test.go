@@ -41,11 +41,18 @@ func TestHandoverProxy(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		overlap bool
-	}{{"hold", false}, {"overlap", true}} {
+		leave   bool // the service asks its clients to close their connections first
+	}{{"hold", false, false}, {"overlap", true, false}, {"hold, taking leave", false, true}, {"overlap, taking leave", true, true}} {
+		s := testScale()
+		if tc.leave && !s.long {
+			continue
+		}
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			s := testScale()
 			c := proxied(t, tc.overlap, s)
+			if tc.leave {
+				c.cfg.Process.Env = append(c.cfg.Process.Env, s.leave())
+			}
 			c.start()
 			c.until("first start", func(s Status, v string) bool { return v != "" && s.Service.Running })
 			l := startLoad(t, c.crowdOverTCP()...)
@@ -61,7 +68,11 @@ func TestHandoverProxy(t *testing.T) {
 			// What the proxy takes apart itself is never lost.
 			l.must(0, "new", "second", "slow", "keep GET", "keep POST")
 			// Bytes alone don't tell when a request ends.
-			l.must(5*s.upgrades, "TLS", "HTTP/2")
+			byBytes := 5 * s.upgrades
+			if tc.leave {
+				byBytes = 0
+			}
+			l.must(byBytes, "TLS", "HTTP/2")
 			for _, cl := range l.clients {
 				if cl.failed["refused"] > 0 || cl.failed["timeout"] > 0 {
 					t.Errorf("%s: %v", cl.kind, cl.failed)

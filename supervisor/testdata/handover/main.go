@@ -1,7 +1,9 @@
 // Handover is a service for the load tests: an ordinary net/http server with
 // two listeners, TLS and UDP, that takes a while to start and shuts down on
-// SIGTERM. It knows nothing of upkeep; with LISTEN_FDS it takes its sockets from
-// there, as any service made for systemd does.
+// SIGTERM: at once, or with LEAVE after a time in which it accepts nothing more
+// and asks its clients to close their connections. It knows nothing of upkeep;
+// with LISTEN_FDS it takes its sockets from there, as any service made for
+// systemd does.
 package main
 
 import (
@@ -24,6 +26,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -60,7 +63,11 @@ func main() {
 	time.Sleep(d)
 
 	sockets := received()
+	var leaving atomic.Bool
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if leaving.Load() {
+			w.Header().Set("Connection", "close")
+		}
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return
 		}
@@ -71,12 +78,15 @@ func main() {
 	})
 	srv := new(http.Server)
 	secure := &http.Server{TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate()}}}
+	var listeners []net.Listener
 	for _, addr := range []string{"HTTP", "HTTP2"} {
 		l := listen(sockets, addr)
-		go func() { done(srv.Serve(l)) }()
+		listeners = append(listeners, l)
+		go func() { done(srv.Serve(l), &leaving) }()
 	}
 	l := listen(sockets, "TLS")
-	go func() { done(secure.ServeTLS(l, "", "")) }()
+	listeners = append(listeners, l)
+	go func() { done(secure.ServeTLS(l, "", ""), &leaving) }()
 	var udp net.PacketConn
 	if f := sockets["UDP"]; f != nil {
 		udp, err = net.FilePacketConn(f)
@@ -97,6 +107,13 @@ func main() {
 		}
 	})
 	<-term
+	if d, err := time.ParseDuration(os.Getenv("LEAVE")); err == nil {
+		leaving.Store(true)
+		for _, l := range listeners {
+			check(l.Close()) // who comes from now on is the next process's
+		}
+		time.Sleep(d)
+	}
 	// What was read is answered, and nothing more is read.
 	check(udp.SetReadDeadline(time.Unix(1, 0)))
 	echoes.Wait()
@@ -140,8 +157,9 @@ func certificate() tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-func done(err error) {
-	if !errors.Is(err, http.ErrServerClosed) {
+// done judges why a server accepts no more.
+func done(err error, leaving *atomic.Bool) {
+	if !errors.Is(err, http.ErrServerClosed) && !(leaving.Load() && errors.Is(err, net.ErrClosed)) {
 		log.Fatal(err)
 	}
 }
