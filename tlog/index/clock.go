@@ -27,6 +27,7 @@ import (
 type clock struct {
 	now    int64
 	claims []claim // oldest record first, one for each owner
+	later  []int64 // times of the claims later than now, earliest first
 }
 
 type claim struct {
@@ -50,39 +51,40 @@ func (c *clock) observe(record int64, owner uint64, commit int64) {
 	if !c.isNews(commit) {
 		return
 	}
-	// Drop what fell out of the window or is no longer a claim, and the owner's
-	// earlier claim unless it says more.
-	keep := c.claims[:0]
-	for _, o := range c.claims {
-		switch {
-		case o.record <= record-claimWindow || o.time <= c.now-fresh:
-		case o.owner == owner:
+	for len(c.claims) > 0 && c.claims[0].record <= record-claimWindow {
+		c.forget(c.claims[0].time)
+		c.claims = c.claims[1:]
+	}
+	// The owner's earlier claim goes, unless it says more.
+	for i := range c.claims {
+		if o := &c.claims[i]; o.owner == owner {
 			commit = max(commit, o.time)
-		default:
-			keep = append(keep, o)
+			c.forget(o.time)
+			c.claims = append(c.claims[:i], c.claims[i+1:]...)
+			break
 		}
 	}
-	c.claims = append(keep, claim{owner, commit, record})
+	c.claims = append(c.claims, claim{owner, commit, record})
 	if commit <= c.now {
 		return
 	}
-	k, later := max(minOwners, len(c.claims)/agreePart), 0
-	for _, o := range c.claims {
-		if o.time > c.now {
-			later++
-		}
-	}
-	if later < k { // then the k-th latest claim is no news
+	i, _ := slices.BinarySearch(c.later, commit)
+	c.later = slices.Insert(c.later, i, commit)
+	k := max(minOwners, len(c.claims)/agreePart)
+	if len(c.later) < k { // then the k-th latest claim is no news
 		return
 	}
-	times := make([]int64, 0, 256)
-	for _, o := range c.claims {
-		if o.time > c.now {
-			times = append(times, o.time)
-		}
+	c.now = c.later[len(c.later)-k]
+	i, _ = slices.BinarySearch(c.later, c.now+1)
+	c.later = slices.Delete(c.later, 0, i)
+	c.claims = slices.DeleteFunc(c.claims, func(o claim) bool { return !c.isNews(o.time) })
+}
+
+// forget takes the time of a claim that goes from those later than now.
+func (c *clock) forget(time int64) {
+	if i, ok := slices.BinarySearch(c.later, time); ok {
+		c.later = slices.Delete(c.later, i, i+1)
 	}
-	slices.Sort(times)
-	c.now = times[len(times)-k]
 }
 
 func (c *clock) append(b []byte) []byte {
@@ -102,15 +104,20 @@ func (c *clock) read(b []byte) ([]byte, error) {
 	r := reader{b: b}
 	c.now = r.varint()
 	n := r.uvarint()
-	c.claims = nil
+	c.claims, c.later = nil, nil
 	for range n {
 		if r.bad {
 			break
 		}
-		c.claims = append(c.claims, claim{r.uint64(), r.varint(), r.varint()})
+		o := claim{r.uint64(), r.varint(), r.varint()}
+		c.claims = append(c.claims, o)
+		if o.time > c.now {
+			c.later = append(c.later, o.time)
+		}
 	}
 	if r.bad {
 		return nil, errClock
 	}
+	slices.Sort(c.later)
 	return r.b, nil
 }
