@@ -38,28 +38,25 @@ var toolchainPath = []byte("golang.org/toolchain")
 // It sets all of r. It reports whether the record is well-formed, but for the path: that is left
 // to validPath, which the caller needs to ask once for each path.
 func parseRecord(b []byte, r *rec) bool {
-	i := bytes.IndexByte(b, ' ')
-	if i <= 0 || i > maxPath {
+	// The second line repeats the first but for "/go.mod" and the hash, so the
+	// length tells where the first ends. (A space more than there should be is in
+	// the path then, or in the version, which have none.)
+	first := (len(b) - len("/go.mod")) / 2
+	both := first - (1 + hashText + 1) // length of "<path> <version>"
+	if both <= 0 || len(b) != 2*first+len("/go.mod") || b[both] != ' ' || b[first-1] != '\n' || b[len(b)-1] != '\n' {
 		return false
 	}
-	path := b[:i]
-	j := bytes.IndexByte(b[i+1:], ' ')
-	if j <= 0 || j > maxVersion {
+	i := bytes.IndexByte(b[:both], ' ')
+	if i <= 0 || i > maxPath || both-i-1 > maxVersion {
 		return false
 	}
-	both := i + 1 + j // length of "<path> <version>"
-	version := b[i+1 : both]
-	// The second line repeats the first but for "/go.mod" and the hash.
-	first := both + 1 + hashText + 1
-	if len(b) != 2*first+len("/go.mod") || b[first-1] != '\n' || b[len(b)-1] != '\n' {
-		return false
-	}
+	path, version := b[:i], b[i+1:both]
 	second := b[first:]
 	if !bytes.Equal(second[:both], b[:both]) || string(second[both:both+8]) != "/go.mod " {
 		return false
 	}
 	zip, mod := b[both+1:first-1], second[both+8:len(second)-1]
-	if !validHash(zip) || !validHash(mod) {
+	if !validHashes(zip, mod) {
 		return false
 	}
 	var ok bool
@@ -73,13 +70,17 @@ func parseRecord(b []byte, r *rec) bool {
 	return true
 }
 
-// validHash checks the form of "h1:" and a SHA-256 in base64, eight letters at a
-// time: there are two of them in each record.
-func validHash(b []byte) bool {
-	b = b[:hashText]
+// validHashes checks the form of "h1:" and a SHA-256 in base64, twice, eight
+// letters at a time.
+func validHashes(a, b []byte) bool {
+	a, b = a[:hashText], b[:hashText]
+	if a[0] != 'h' || a[1] != '1' || a[2] != ':' || a[hashText-1] != '=' || b[0] != 'h' || b[1] != '1' || b[2] != ':' || b[hashText-1] != '=' {
+		return false
+	}
 	u64 := binary.LittleEndian.Uint64
-	all := inBase64(u64(b[3:])) & inBase64(u64(b[11:])) & inBase64(u64(b[19:])) & inBase64(u64(b[27:])) & inBase64(u64(b[35:])) & inBase64(u64(b[38:]))
-	return all == highBits && b[0] == 'h' && b[1] == '1' && b[2] == ':' && b[hashText-1] == '='
+	all := inBase64(u64(a[3:])) & inBase64(u64(a[11:])) & inBase64(u64(a[19:])) & inBase64(u64(a[27:])) & inBase64(u64(a[35:])) & inBase64(u64(a[38:])) &
+		inBase64(u64(b[3:])) & inBase64(u64(b[11:])) & inBase64(u64(b[19:])) & inBase64(u64(b[27:])) & inBase64(u64(b[35:])) & inBase64(u64(b[38:]))
+	return all&highBits == highBits
 }
 
 const (
@@ -87,15 +88,22 @@ const (
 	highBits = 0x80 * eachByte
 )
 
-// inBase64 returns 0x80 for each byte of w that is a letter, a digit, '+' or '/'.
-// A byte below 0x80 plus 0x80-x has its high bit set if the byte is at least x.
+// inBase64 has 0x80 set for each byte of w that is a letter, a digit, '+' or
+// '/', if none is above 0x7f, and for no byte above. What else is in the
+// result means nothing.
 func inBase64(w uint64) uint64 {
-	low := w &^ highBits
-	lower := low | 0x20*eachByte // no byte but a letter becomes a small letter
-	letters := (lower + (0x80-'a')*eachByte) &^ (lower + (0x7f-'z')*eachByte)
-	digits := (low + (0x80-'/')*eachByte) &^ (low + (0x7f-'9')*eachByte) // '/' is before '0'
-	plus := ^((low ^ '+'*eachByte) + 0x7f*eachByte)
-	return (letters | digits | plus) &^ w & highBits
+	plus := ^((w ^ '+'*eachByte) + 0x7f*eachByte)
+	return (letters(w) | between(w, '/', '9') | plus) &^ w // '/' is before '0'
+}
+
+// letters has 0x80 set for each byte of w that is a letter: no other byte
+// becomes a small letter by setting a bit.
+func letters(w uint64) uint64 { return between(w|0x20*eachByte, 'a', 'z') }
+
+// between has 0x80 set for each byte of w from low to high, if none is above
+// 0x7f: a byte plus 0x80-x has its high bit set if it is at least x.
+func between(w, low, high uint64) uint64 {
+	return (w + (0x80-low)*eachByte) &^ (w + (0x7f-high)*eachByte)
 }
 
 const (

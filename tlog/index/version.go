@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"strconv"
 )
@@ -39,18 +40,22 @@ func parseVersion(b []byte) (v ver, pre []byte, commit int64, ok bool) {
 	if v.patch, b, ok = number(b[1:]); !ok {
 		return v, nil, 0, false
 	}
-	if i := bytes.IndexByte(b, '+'); i >= 0 {
-		if string(b[i:]) != "+incompatible" {
-			return v, nil, 0, false
-		}
-		v.incompatible = true
-		b = b[:i]
+	if len(b) == 0 {
+		return v, nil, 0, true
 	}
+	b, v.incompatible = bytes.CutSuffix(b, incompatible)
 	if len(b) == 0 {
 		return v, nil, 0, true
 	}
 	pre = b[1:]
-	if b[0] != '-' || !validPre(pre) {
+	if b[0] != '-' {
+		return v, nil, 0, false
+	}
+	if t, ok := usualPseudo(pre, v.minor == 0 && v.patch == 0); ok {
+		v.kind = pseudo
+		return v, pre, t, true
+	}
+	if !validPre(pre) {
 		return v, nil, 0, false
 	}
 	v.kind = preRelease
@@ -59,6 +64,8 @@ func parseVersion(b []byte) (v ver, pre []byte, commit int64, ok bool) {
 	}
 	return v, pre, commit, true
 }
+
+var incompatible = []byte("+incompatible")
 
 // number reads digits; numbers of more than 18 digits name no version that
 // anybody releases and are refused.
@@ -95,6 +102,30 @@ func validPre(b []byte) bool {
 	return true
 }
 
+// usualPseudo is validPre and pseudoTime for nearly all pseudo-versions, eight
+// letters at a time: the commit has twelve letters, and "0." or nothing is in
+// front of the time.
+func usualPseudo(pre []byte, zero bool) (int64, bool) {
+	const length = 14 + 1 + 12
+	if len(pre) == length+2 && pre[0] == '0' && pre[1] == '.' {
+		pre = pre[2:]
+	} else if len(pre) != length || !zero {
+		return 0, false
+	}
+	u64 := binary.LittleEndian.Uint64
+	date, clock, hash1, hash2 := u64(pre), u64(pre[6:]), u64(pre[15:]), u64(pre[19:])
+	alnum := (letters(hash1) | between(hash1, '0', '9')) & (letters(hash2) | between(hash2, '0', '9'))
+	all := alnum & between(date, '0', '9') & between(clock, '0', '9') &^ (date | clock | hash1 | hash2)
+	if all&highBits != highBits || pre[14] != '-' {
+		return 0, false
+	}
+	// In each second byte: a digit times ten and the next.
+	date, clock = date-'0'*eachByte, clock-'0'*eachByte
+	date, clock = date*10+date>>8, clock*10+clock>>8
+	two := func(w uint64, k int) int { return int(w >> (16 * k) & 0xff) }
+	return unixTime(two(date, 0)*100+two(date, 1), two(date, 2), two(date, 3), two(clock, 1), two(clock, 2), two(clock, 3))
+}
+
 // pseudoTime returns the commit time in the pre-release text of a
 // pseudo-version: yyyymmddhhmmss-abcdefabcdef alone (for vX.0.0), or behind
 // "0." or ".0.".
@@ -128,7 +159,10 @@ func pseudoTime(pre []byte, zero bool) (int64, bool) {
 	}
 	two := func(k int) int { return d[k]*10 + d[k+1] }
 	year, month, day := two(0)*100+two(2), two(4), two(6)
-	hour, minute, second := two(8), two(10), two(12)
+	return unixTime(year, month, day, two(8), two(10), two(12))
+}
+
+func unixTime(year, month, day, hour, minute, second int) (int64, bool) {
 	if month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60 {
 		return 0, false
 	}
