@@ -246,20 +246,6 @@ func (b *build) removeFolders() {
 	}
 }
 
-// removeAll removes a folder in which commands may have made others unreadable.
-func removeAll(dir string) error {
-	if err := os.RemoveAll(dir); err == nil {
-		return nil
-	}
-	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			_ = os.Chmod(path, 0o700) // what can't be changed shows in RemoveAll
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
-}
-
 // env returns what all commands of the build share.
 func (b *build) env() []string {
 	p := b.s.sb.Path

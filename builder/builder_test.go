@@ -76,6 +76,8 @@ type testOptions struct {
 	dir      string // of an earlier service
 	key      string
 	change   func(*Config)
+	installs bool // no installed Go is offered
+	idle     bool // nothing is built
 }
 
 // start runs a service on an ecosystem.
@@ -111,7 +113,9 @@ func start(t testing.TB, e *ecosystem, o testOptions) *testService {
 		t.Fatal(err)
 	}
 	cfg := DefaultConfig()
-	cfg.GoRoot = []string{goRoot(t)}
+	if !o.installs {
+		cfg.GoRoot = []string{goRoot(t)}
+	}
 	cfg.Backoff = config.Duration(10 * time.Millisecond)
 	cfg.DiskFree = 0
 	cfg.Parallel = 2
@@ -129,7 +133,11 @@ func start(t testing.TB, e *ecosystem, o testOptions) *testService {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
-	go func() { ran <- svc.Run(ctx) }()
+	if o.idle {
+		ran <- nil
+	} else {
+		go func() { ran <- svc.Run(ctx) }()
+	}
 	srv := httptest.NewServer(svc)
 	stopped := false
 	ts := &testService{Service: svc, eco: e, url: srv.URL, dir: o.dir, key: o.key}

@@ -19,6 +19,7 @@ import (
 
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/internal/config"
+	"example.org/upkeep/internal/durable"
 	"example.org/upkeep/tlog"
 )
 
@@ -339,12 +340,24 @@ func (b *killedBuild) untilFile(pattern string) {
 	}
 }
 
-// killedServer is the process that TestKill kills.
+// killedServer is the process that is killed. Before a step on a file
+// (durable.Watch) that UPKEEP_TEST_KILL_AT is a pattern of, it stops and says so.
 func killedServer(t testing.TB, dir string) {
 	e := &ecosystem{t: t, url: os.Getenv("UPKEEP_TEST_KILL_PROXY"), key: os.Getenv("UPKEEP_TEST_KILL_DB")}
-	ts := start(t, e, testOptions{dir: dir, key: os.Getenv("UPKEEP_TEST_KILL_KEY")})
+	durable.Watch(func(step, name string) {
+		rel, err := filepath.Rel(dir, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, _ := filepath.Match(os.Getenv("UPKEEP_TEST_KILL_AT"), step+" "+filepath.ToSlash(rel)); ok {
+			fmt.Println("stopped")
+			time.Sleep(time.Hour)
+		}
+	})
+	ts := start(t, e, testOptions{dir: dir, key: os.Getenv("UPKEEP_TEST_KILL_KEY"),
+		installs: os.Getenv("UPKEEP_TEST_KILL_INSTALLS") == "1", confined: os.Getenv("UPKEEP_TEST_KILL_CONFINED") == "true"})
 	fmt.Println(ts.url)
-	select {}
+	time.Sleep(time.Hour)
 }
 
 // Hostile modules end as failures, in bounded time and space, and leave the

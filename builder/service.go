@@ -151,9 +151,8 @@ func New(o Options) (_ *Service, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	// Left by builds that were running when the process was killed.
-	if err := removeAll(s.workDir); err != nil {
-		return nil, fmt.Errorf("removing left-over builds: %w", err)
+	if err := s.removeLeftOvers(); err != nil {
+		return nil, err
 	}
 	if err := s.std.clean(0); err != nil {
 		return nil, err

@@ -41,6 +41,7 @@ func (Direct) Run(ctx context.Context, job Job) error {
 	if cmd.Dir == "" {
 		cmd.Dir = tmp
 	}
+	endWithServer(cmd)
 	return wait(ctx, cmd, job, nil)
 }
 
