@@ -49,13 +49,14 @@ type view struct {
 	idx   index.Reader
 	head  index.Head
 	chain *chain                   // nil with compact denial
-	soa   [2]atomic.Pointer[piece] // with a chain: the SOA record in denials, without and with its signatures
+	soa   [2]atomic.Pointer[piece] // the SOA record in denials, without and with its signatures
 	gen   uint64                   // changes with any of the others
 	stale string                   // why names of modules can't be answered, or ""
 
 	// What outlives it.
 	limits           Limits
 	answers, denials *cache
+	absent           *absenceTable
 	limit            *limiter
 }
 

@@ -11,11 +11,7 @@ type cache struct {
 }
 
 func newCache(slots int) *cache {
-	n := ways * 16
-	for n < slots {
-		n *= 2
-	}
-	return &cache{slots: make([]atomic.Pointer[answer], n)}
+	return &cache{slots: make([]atomic.Pointer[answer], tableSize(slots))}
 }
 
 func (c *cache) bucket(hash uint64) []atomic.Pointer[answer] {

@@ -30,7 +30,9 @@ func (v *view) maxPieces() int64 { return int64(v.limits.Answers) }
 type denied struct {
 	answer answer
 	body   []byte
-	key    []byte // of the question's name
+	key    []byte // of the question's name; with compact denial, the data of its NSEC record
+	set    rrset  // that record
+	data   [1][]byte
 
 	// The wildcard that was looked for last.
 	chain    *chain

@@ -131,7 +131,7 @@ func (h *Handler) store(z *zone, limits Limits) error {
 	}
 	if old := h.view.Load(); old != nil {
 		v.gen = old.gen + 1
-		v.answers, v.denials, v.limit = old.answers, old.denials, old.limit
+		v.answers, v.denials, v.absent, v.limit = old.answers, old.denials, old.absent, old.limit
 		if old.stale != v.stale {
 			if v.stale != "" {
 				h.log.Error("names of modules are answered SERVFAIL", "why", v.stale)
@@ -141,7 +141,7 @@ func (h *Handler) store(z *zone, limits Limits) error {
 		}
 	}
 	if old := h.view.Load(); old == nil || old.limits.Answers != limits.Answers {
-		v.answers, v.denials = newCache(limits.Answers), newCache(limits.Answers/4)
+		v.answers, v.denials, v.absent = newCache(limits.Answers), newCache(limits.Answers/4), newAbsenceTable(limits.Answers/2)
 	}
 	if old := h.view.Load(); old == nil || old.limits.Rate != limits.Rate {
 		v.limit = newLimiter(limits.Rate, now)

@@ -1,17 +1,16 @@
 package dnsserver
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/asn1"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +18,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"example.org/upkeep/internal/durable"
 )
@@ -322,8 +323,9 @@ func (k *Key) check() error {
 	return nil
 }
 
-// appendSignature appends the signature of a message in the form of DNSSEC.
-func (k *Key) appendSignature(dst, message []byte) ([]byte, error) {
+// sign signs a message in the form of DNSSEC, which has 64 bytes with both
+// algorithms.
+func (k *Key) sign(sig *[64]byte, message []byte) error {
 	switch signer := k.signer.(type) {
 	case *ecdsa.PrivateKey:
 		hash := sha256.Sum256(message)
@@ -331,20 +333,31 @@ func (k *Key) appendSignature(dst, message []byte) ([]byte, error) {
 		// message (RFC 6979): as safe, and a third faster.
 		der, err := signer.Sign(nil, hash[:], crypto.SHA256)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		var sig struct{ R, S *big.Int }
-		if _, err := asn1.Unmarshal(der, &sig); err != nil {
-			return nil, err
-		}
-		var out [64]byte
-		sig.R.FillBytes(out[:32])
-		sig.S.FillBytes(out[32:])
-		return append(dst, out[:]...), nil
+		return fromDER(sig, der)
 	case ed25519.PrivateKey:
-		return append(dst, ed25519.Sign(signer, message)...), nil
+		copy(sig[:], ed25519.Sign(signer, message))
+		return nil
 	}
-	return nil, fmt.Errorf("key %d can't sign", k.Tag)
+	return fmt.Errorf("key %d can't sign", k.Tag)
+}
+
+// fromDER reads a signature of ECDSA P-256 in the form of X.509.
+func fromDER(sig *[64]byte, der []byte) error {
+	input := cryptobyte.String(der)
+	var list, number cryptobyte.String
+	ok := input.ReadASN1(&list, asn1.SEQUENCE) && input.Empty()
+	for half := range 2 {
+		ok = ok && list.ReadASN1(&number, asn1.INTEGER)
+		n := bytes.TrimLeft(number, "\x00")
+		if !ok || len(n) > 32 {
+			return errors.New("the signature that was made has an unknown form")
+		}
+		clear(sig[32*half : 32*half+32])
+		copy(sig[32*half+32-len(n):], n)
+	}
+	return nil
 }
 
 // DS returns the record for the parent zone, with SHA-256.

@@ -35,6 +35,7 @@ type query struct {
 	class    uint16
 	lower    [maxName + 3]byte // the name in lower case, with room for the rest of a cache key
 	nameLen  int
+	path     []byte // room for the path that the name stands for
 	denied   denied // room for an answer that denies the name
 
 	edns        bool

@@ -152,8 +152,12 @@ func (h *Handler) find(v *view, q *query, now time.Time, how mode) (*answer, err
 		h.stat.hits.Add(1)
 		return a, nil
 	}
+	if v.chain == nil && !known {
+		if a, err := h.findMissing(v, q, now, how); a != nil || err != nil {
+			return a, err
+		}
+	}
 	if how == crowded && !known && q.do {
-		// A flood of names that nobody asked for lately: no work for them.
 		return nil, errDenialNotSigned
 	}
 	a, err := v.answer(q, now, how >= signing)

@@ -14,23 +14,23 @@ import (
 
 // signSet returns the data of an RRSIG record over a set (RFC 4034, section 3).
 func signSet(set *rrset, k *Key, zone []byte, inception, expiration time.Time) ([]byte, error) {
-	rdata := make([]byte, 0, 18+len(zone)+64)
-	rdata = binary.BigEndian.AppendUint16(rdata, set.typ)
-	rdata = append(rdata, k.Public.Algorithm, labelCount(set.owner))
-	rdata = binary.BigEndian.AppendUint32(rdata, set.ttl)
-	rdata = binary.BigEndian.AppendUint32(rdata, uint32(expiration.Unix()))
-	rdata = binary.BigEndian.AppendUint32(rdata, uint32(inception.Unix()))
-	rdata = binary.BigEndian.AppendUint16(rdata, k.Tag)
-	rdata = append(rdata, zone...)
-
-	size := len(rdata)
-	for _, data := range set.data {
-		size += len(set.owner) + 10 + len(data)
+	rdata := appendSigned(nil, set, k, zone, uint32(inception.Unix()), uint32(expiration.Unix()))
+	var sig [64]byte
+	if err := k.sign(&sig, set.appendCanonical(slices.Clone(rdata))); err != nil {
+		return nil, err
 	}
-	message := make([]byte, 0, size)
-	message = append(message, rdata...)
-	message = set.appendCanonical(message)
-	return k.appendSignature(rdata, message)
+	return append(rdata, sig[:]...), nil
+}
+
+// appendSigned appends the data of an RRSIG record without the signature.
+func appendSigned(b []byte, set *rrset, k *Key, zone []byte, inception, expiration uint32) []byte {
+	b = binary.BigEndian.AppendUint16(b, set.typ)
+	b = append(b, k.Public.Algorithm, labelCount(set.owner))
+	b = binary.BigEndian.AppendUint32(b, set.ttl)
+	b = binary.BigEndian.AppendUint32(b, expiration)
+	b = binary.BigEndian.AppendUint32(b, inception)
+	b = binary.BigEndian.AppendUint16(b, k.Tag)
+	return append(b, zone...)
 }
 
 // appendCanonical appends the set in canonical form.
@@ -77,7 +77,8 @@ type signer struct {
 
 	// Signatures of sets that exist, and of denials: a flood of names that
 	// don't exist must not push out those that do.
-	kept, denials sigTable
+	kept    sigTable
+	denials stampTable
 }
 
 func newSigner(zone []byte, keys []*Key, validity time.Duration, slots int, now time.Time, made func()) *signer {
@@ -100,7 +101,7 @@ func newSigner(zone []byte, keys []*Key, validity time.Duration, slots int, now 
 		s.sepKeys = s.zoneKeys
 	}
 	s.kept.init(slots)
-	s.denials.init(slots / 4)
+	s.denials.init(slots / 2)
 	return s
 }
 
@@ -114,17 +115,11 @@ func (s *signer) sameAs(o *signer) bool {
 // sign returns the RRSIG set over a set, and when it wants to be refreshed.
 // When a signature has to be made first and may is false, it is errNotSigned.
 func (s *signer) sign(set *rrset, now time.Time, may bool) (sigs *rrset, refresh int64, err error) {
-	var room [1024]byte
-	content := binary.BigEndian.AppendUint16(room[:0], set.typ)
-	content = binary.BigEndian.AppendUint32(content, set.ttl)
-	sum := sha256.Sum256(set.appendCanonical(content))
-	key := [16]byte(sum[:])
-
-	table := &s.kept
 	if set.typ == dns.TypeNSEC {
-		table = &s.denials
+		return s.signDenial(set, now, may)
 	}
-	sig := table.get(key)
+	key := set.sum()
+	sig := s.kept.get(key)
 	if sig == nil || now.Unix() >= sig.refresh {
 		if !may {
 			return nil, 0, errNotSigned
@@ -132,9 +127,26 @@ func (s *signer) sign(set *rrset, now time.Time, may bool) (sigs *rrset, refresh
 		if sig, err = s.make(set, key, now); err != nil {
 			return nil, 0, err
 		}
-		table.put(sig)
+		s.kept.put(sig)
 	}
 	return &rrset{set.owner, dns.TypeRRSIG, set.ttl, sig.rdata}, sig.refresh, nil
+}
+
+// sum is a hash of the set's content.
+func (s *rrset) sum() [16]byte {
+	var room [1024]byte
+	content := binary.BigEndian.AppendUint16(room[:0], s.typ)
+	content = binary.BigEndian.AppendUint32(content, s.ttl)
+	sum := sha256.Sum256(s.appendCanonical(content))
+	return [16]byte(sum[:])
+}
+
+// refreshAt is when a signature made now is to be made anew, in Unix seconds:
+// spread over a sixteenth of the validity, so that signatures made together at
+// the start don't have to be refreshed together.
+func (s *signer) refreshAt(sum [16]byte, now time.Time) int64 {
+	spread := s.validity / 16 * time.Duration(sum[0]) / 256
+	return now.Add(s.validity/2 - spread).Unix()
 }
 
 func (s *signer) make(set *rrset, key [16]byte, now time.Time) (*signature, error) {
@@ -143,10 +155,7 @@ func (s *signer) make(set *rrset, key [16]byte, now time.Time) (*signature, erro
 	case dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY:
 		keys = s.sepKeys
 	}
-	// Spread over a sixteenth of the validity, so that signatures made
-	// together at the start don't have to be refreshed together.
-	spread := s.validity / 16 * time.Duration(key[0]) / 256
-	sig := &signature{key: key, refresh: now.Add(s.validity/2 - spread).Unix()}
+	sig := &signature{key: key, refresh: s.refreshAt(key, now)}
 	for _, k := range keys {
 		rdata, err := signSet(set, k, s.zone, now.Add(-inceptionBack), now.Add(s.validity))
 		if err != nil {
@@ -167,16 +176,10 @@ type sigTable struct {
 
 const ways = 4
 
-func (t *sigTable) init(slots int) {
-	n := ways * 16
-	for n < slots {
-		n *= 2
-	}
-	t.slots = make([]atomic.Pointer[signature], n)
-}
+func (t *sigTable) init(slots int) { t.slots = make([]atomic.Pointer[signature], tableSize(slots)) }
 
 func (t *sigTable) bucket(key [16]byte) []atomic.Pointer[signature] {
-	i := int(binary.LittleEndian.Uint64(key[:])%uint64(len(t.slots)/ways)) * ways
+	i := tableBucket(&key, len(t.slots))
 	return t.slots[i : i+ways]
 }
 

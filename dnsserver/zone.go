@@ -189,20 +189,12 @@ func (z *zone) lookup(idx index.Reader, head index.Head, qname []byte) (n node, 
 	if !z.underV0(qname) {
 		return node{}, false, nil
 	}
-	labels, plain := labelsOf(qname, len(qname)-len(z.v0))
-	if !plain {
-		return node{}, false, nil
-	}
-	m, err := name.ParseLabels(labels)
+	kind, path, err := name.ParseWire(nil, qname[:len(qname)-len(z.v0)])
 	if err != nil {
 		return node{}, false, nil // spelled as no module is
 	}
-	return z.lookupIndex(idx, head, qname, m)
-}
-
-func (z *zone) lookupIndex(idx index.Reader, head index.Head, qname []byte, m name.Name) (node, bool, error) {
 	owner := slices.Clone(qname)
-	switch m.Kind {
+	switch kind {
 	case name.KindStatus:
 		st := name.StatusText{Size: head.Size, Hash: head.Hash, At: head.Accepted}
 		return node{[]*rrset{txtSet(owner, z.ttl, st.Format())}}, true, nil
@@ -216,27 +208,53 @@ func (z *zone) lookupIndex(idx index.Reader, head index.Head, qname []byte, m na
 			entries = append(entries, name.Entry{Version: t.Version, Kind: t.Kind, Time: time.Unix(t.Time, 0)})
 		}
 		return z.textNode(owner, entries), true, nil
-	case name.KindSeparator:
-		ok, err := idx.IsPrefix(m.Path)
-		return node{}, ok, err
 	}
-	mod, ok, err := idx.Module(m.Path)
-	if err != nil {
-		return node{}, false, err
+	mod, exists, err := lookupIndex(idx, kind, string(path))
+	if err != nil || mod.Majors == nil {
+		return node{}, exists, err
 	}
-	if ok {
-		entries := make([]name.Entry, 0, len(mod.Majors))
-		for _, v := range mod.Majors {
-			entries = append(entries, name.Entry{Version: v.Version, Time: time.Unix(v.Time, 0)})
+	entries := make([]name.Entry, 0, len(mod.Majors))
+	for _, v := range mod.Majors {
+		entries = append(entries, name.Entry{Version: v.Version, Time: time.Unix(v.Time, 0)})
+	}
+	return z.textNode(owner, entries), true, nil
+}
+
+// lookupIndex finds the module of a path, and says whether there is one, or one
+// whose path begins like this.
+func lookupIndex(idx index.Reader, kind name.Kind, path string) (m index.Module, exists bool, err error) {
+	if kind != name.KindSeparator {
+		if m, exists, err = idx.Module(path); err != nil || exists {
+			return m, exists, err
 		}
-		return z.textNode(owner, entries), true, nil
 	}
-	if m.Kind == name.KindHost {
-		ok, err = idx.HostSuffix(m.Path)
+	if kind == name.KindHost {
+		exists, err = idx.HostSuffix(path)
 	} else {
-		ok, err = idx.IsPrefix(m.Path)
+		exists, err = idx.IsPrefix(path)
 	}
-	return node{}, ok, err
+	return index.Module{}, exists, err
+}
+
+// exists reports whether there is anything at a name of the zone or below it.
+// The room is for the path that it stands for.
+func (z *zone) exists(idx index.Reader, qname []byte, room *[]byte) (bool, error) {
+	if _, ok := z.static[string(qname)]; ok {
+		return true, nil
+	}
+	if !z.underV0(qname) {
+		return false, nil
+	}
+	kind, path, err := name.ParseWire((*room)[:0], qname[:len(qname)-len(z.v0)])
+	if err != nil {
+		return false, nil // spelled as no module is
+	}
+	*room = path
+	if kind == name.KindStatus || kind == name.KindToolchain {
+		return true, nil
+	}
+	_, exists, err := lookupIndex(idx, kind, string(path))
+	return exists, err
 }
 
 // textNode is a name with a TXT record, or without data when no entry fits.

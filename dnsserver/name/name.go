@@ -159,55 +159,84 @@ func ParseName(qname, zone string) (Name, error) {
 
 // ParseLabels reads the labels before v0, leftmost first, in lower case.
 func ParseLabels(labels []string) (Name, error) {
-	if len(labels) == 0 {
-		return Name{Kind: KindRoot}, nil
+	var wire []byte
+	for _, label := range labels {
+		if label == "" || len(label) > maxLabel {
+			return Name{}, ErrNotCanonical
+		}
+		wire = append(append(wire, byte(len(label))), label...)
 	}
-	if len(labels) == 1 {
-		switch labels[0] {
+	kind, path, err := ParseWire(nil, wire)
+	return Name{kind, string(path)}, err
+}
+
+// ParseWire reads the labels before v0 in wire format, without the root and in
+// lower case. It appends the path to dst.
+func ParseWire(dst, labels []byte) (Kind, []byte, error) {
+	if len(labels) >= maxName {
+		return 0, nil, ErrNotCanonical
+	}
+	var at [maxName / 2]uint8 // where labels start
+	n := 0
+	for i := 0; i < len(labels); i += 1 + int(labels[i]) {
+		if labels[i] == 0 || labels[i] > maxLabel || i+int(labels[i]) >= len(labels) {
+			return 0, nil, ErrNotCanonical
+		}
+		at[n] = uint8(i)
+		n++
+	}
+	label := func(i int) []byte {
+		start := int(at[i])
+		return labels[start+1 : start+1+int(labels[start])]
+	}
+	if n == 0 {
+		return KindRoot, dst, nil
+	}
+	if n == 1 {
+		switch string(label(0)) {
 		case toolchainLabel:
-			return Name{Kind: KindToolchain}, nil
+			return KindToolchain, dst, nil
 		case statusLabel:
-			return Name{Kind: KindStatus}, nil
+			return KindStatus, dst, nil
 		}
 	}
-	var b strings.Builder
-	hostStart := len(labels)
-	for hostStart > 0 && labels[hostStart-1] != separator {
-		hostStart--
-		if !isHostLabel(labels[hostStart]) {
-			return Name{}, ErrNotCanonical
+	host := n
+	for host > 0 && string(label(host-1)) != separator {
+		host--
+		if !isHostLabel(label(host)) {
+			return 0, nil, ErrNotCanonical
 		}
 	}
-	if hostStart == len(labels) {
-		return Name{}, ErrNotCanonical
+	if host == n {
+		return 0, nil, ErrNotCanonical
 	}
-	for i, label := range labels[hostStart:] {
-		if i > 0 {
-			b.WriteByte('.')
+	for i := host; i < n; i++ {
+		if i > host {
+			dst = append(dst, '.')
 		}
-		b.WriteString(label)
+		dst = append(dst, label(i)...)
 	}
-	switch hostStart {
+	switch host {
 	case 0:
-		return Name{KindHost, b.String()}, nil
+		return KindHost, dst, nil
 	case 1:
-		return Name{KindSeparator, b.String()}, nil
+		return KindSeparator, dst, nil
 	}
-	for i := hostStart - 2; i >= 0; i-- {
-		b.WriteByte('/')
-		if !unescape(&b, labels[i]) {
-			return Name{}, ErrNotCanonical
+	for i := host - 2; i >= 0; i-- {
+		var ok bool
+		if dst, ok = unescape(append(dst, '/'), label(i)); !ok {
+			return 0, nil, ErrNotCanonical
 		}
 	}
-	return Name{KindPath, b.String()}, nil
+	return KindPath, dst, nil
 }
 
 func isPlain(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
 
 // isHostLabel reports whether the label can be part of a module path's host:
 // what module.CheckPath allows there, which has no underscore.
-func isHostLabel(label string) bool {
-	if label == "" || len(label) > maxLabel {
+func isHostLabel[T string | []byte](label T) bool {
+	if len(label) == 0 || len(label) > maxLabel {
 		return false
 	}
 	for i := range len(label) {
@@ -238,32 +267,29 @@ func escape(elem string) string {
 
 // unescape appends the path element that has this label, and reports whether
 // there is one.
-func unescape(b *strings.Builder, label string) bool {
-	if label == "" || len(label) > maxLabel {
-		return false
-	}
+func unescape(dst, label []byte) ([]byte, bool) {
 	for i := 0; i < len(label); i++ {
 		c := label[i]
 		edge := i == 0 || i == len(label)-1
 		switch {
 		case isPlain(c), c == '-' && !edge:
-			b.WriteByte(c)
+			dst = append(dst, c)
 		case c == '_' && i+2 < len(label):
 			hi, lo := strings.IndexByte(hexDigits, label[i+1]), strings.IndexByte(hexDigits, label[i+2])
 			if hi < 0 || lo < 0 {
-				return false
+				return dst, false
 			}
 			e := byte(hi<<4 | lo)
 			edge = i == 0 || i+3 == len(label)
 			// Written out when it need not be, or not possible in a path.
 			if isPlain(e) || e == '-' && !edge || e == '/' || e == 0 {
-				return false
+				return dst, false
 			}
-			b.WriteByte(e)
+			dst = append(dst, e)
 			i += 2
 		default:
-			return false
+			return dst, false
 		}
 	}
-	return true
+	return dst, true
 }

@@ -3,6 +3,7 @@
 package memindex
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -141,8 +142,21 @@ func (x *Index) Later(path string) ([]string, error) { return nil, nil }
 func (x *Index) IsPrefix(path string) (bool, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	i := x.find(path + "/")
-	return i < len(x.mods) && strings.HasPrefix(x.str(x.mods[i].path), path+"/"), nil
+	i, _ := slices.BinarySearchFunc(x.mods, path, func(e entry, path string) int {
+		p := x.str(e.path)
+		if len(p) <= len(path) || p[:len(path)] != path {
+			if strings.Compare(p, path) <= 0 {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(p[len(path)], '/')
+	})
+	if i == len(x.mods) {
+		return false, nil
+	}
+	p := x.str(x.mods[i].path)
+	return len(p) > len(path) && p[:len(path)] == path && p[len(path)] == '/', nil
 }
 
 func (x *Index) HostSuffix(labels string) (bool, error) {
