@@ -20,6 +20,7 @@ import (
 	"example.org/upkeep/supervisor/discover"
 	"example.org/upkeep/supervisor/discover/zonetest"
 	"example.org/upkeep/tlog"
+	"example.org/upkeep/tlog/logtest"
 )
 
 // world is a builder's log, a module proxy, a checksum database and a zone.
@@ -37,20 +38,8 @@ func newWorld(t *testing.T) *world {
 	if err := os.WriteFile(w.anchor, []byte(w.tree.Anchor()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	openLog := func(name string) (*tlog.Log, string) {
-		signer, verifier, err := tlog.GenerateKey(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := tlog.OpenLog(t.TempDir(), signer, tlog.LogOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		return l, verifier
-	}
-	builds, key := openLog("builder.example.org")
-	sums, sumKey := openLog("sum.example.org")
+	builds, key := logtest.OpenLog(t, "builder.example.org")
+	sums, sumKey := logtest.OpenLog(t, "sum.example.org")
 	for _, mv := range []string{"example.org/hello@v1.0.0", "example.org/hello@v1.0.1", "example.org/hello@v1.0.9", "golang.org/toolchain@v0.0.1-go1.26.8.linux-amd64"} {
 		mod, v, _ := strings.Cut(mv, "@")
 		esc, err := module.EscapePath(mod)

@@ -29,6 +29,7 @@ import (
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/supervisor/discover/zonetest"
 	"example.org/upkeep/tlog"
+	"example.org/upkeep/tlog/logtest"
 )
 
 const (
@@ -82,20 +83,8 @@ func selfWorld(t *testing.T, bins map[string][]byte) (cfg string, publish func(v
 		defer tree.Mu.Unlock()
 		tree.Zone.Set(&dns.TXT{Hdr: dns.RR_Header{Name: qname, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 60}, Txt: []string{"v=" + version + " t=6a000000"}})
 	}
-	openLog := func(name string) (*tlog.Log, string) {
-		signer, verifier, err := tlog.GenerateKey(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := tlog.OpenLog(t.TempDir(), signer, tlog.LogOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		return l, verifier
-	}
-	builds, key := openLog("builder.example.org")
-	sums, sumKey := openLog("sum.example.org")
+	builds, key := logtest.OpenLog(t, "builder.example.org")
+	sums, sumKey := logtest.OpenLog(t, "sum.example.org")
 	goMod := "module " + selfModule + "\n"
 	var list []string
 	for v := range bins {

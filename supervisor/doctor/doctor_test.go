@@ -26,6 +26,7 @@ import (
 	"example.org/upkeep/supervisor/discover/zonetest"
 	"example.org/upkeep/supervisor/fetch"
 	"example.org/upkeep/tlog"
+	"example.org/upkeep/tlog/logtest"
 )
 
 // Every kind of failure has advice of its own.
@@ -152,15 +153,7 @@ func TestJudgeFile(t *testing.T) {
 // TestExamine walks a whole path that works, and then breaks links of it.
 func TestExamine(t *testing.T) {
 	tr := zonetest.New(t, zonetest.Fast)
-	signer, verifier, err := tlog.GenerateKey("builder.example.org")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := tlog.OpenLog(t.TempDir(), signer, tlog.LogOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l, verifier := logtest.OpenLog(t, "builder.example.org")
 	mux := http.NewServeMux()
 	mux.Handle("/tlog/", http.StripPrefix("/tlog", l.Handler(nil)))
 	mux.HandleFunc("/proxy/"+zonetest.Module+"/@v/list", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "v1.0.0\n") })
@@ -193,6 +186,7 @@ func TestExamine(t *testing.T) {
 		if change != nil {
 			change(&dc, &fc, &p)
 		}
+		var err error
 		if p.Discover, err = discover.New(dc, discover.Options{Now: func() time.Time { return zonetest.Epoch }}); err != nil {
 			t.Fatal(err)
 		}

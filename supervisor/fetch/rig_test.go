@@ -26,6 +26,7 @@ import (
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/tlog"
+	"example.org/upkeep/tlog/logtest"
 )
 
 const (
@@ -252,15 +253,7 @@ func (r *rig) get(ctx context.Context, s spec.Spec) error {
 
 // sumRig adds a module proxy and a checksum database.
 func sumRig(t *testing.T) (*Fetcher, map[string][]byte, *tlog.Log) {
-	signer, verifier, err := tlog.GenerateKey("sum.example.org")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := tlog.OpenLog(t.TempDir(), signer, tlog.LogOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
+	l, verifier := logtest.OpenLog(t, "sum.example.org")
 	add := func(mod, v, h, hmod string) {
 		path, _ := module.EscapePath(mod)
 		if _, err := l.Append(t.Context(), tlog.Entry{Key: path + "@" + v, Text: fmt.Appendf(nil, "%s %s %s\n%s %s/go.mod %s\n", mod, v, h, mod, v, hmod)}); err != nil {

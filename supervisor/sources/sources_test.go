@@ -23,6 +23,7 @@ import (
 	"example.org/upkeep/supervisor/discover/zonetest"
 	"example.org/upkeep/supervisor/fetch"
 	"example.org/upkeep/tlog"
+	"example.org/upkeep/tlog/logtest"
 )
 
 // world is a builder, a module proxy and a checksum database.
@@ -36,20 +37,8 @@ const gomod = "// Deprecated: use another one\nmodule example.org/hello\n\ngo 1.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{}
-	open := func(name string) (*tlog.Log, string) {
-		signer, verifier, err := tlog.GenerateKey(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, err := tlog.OpenLog(t.TempDir(), signer, tlog.LogOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		return l, verifier
-	}
-	builds, key := open("builder.example.org")
-	sums, sumKey := open("sum.example.org")
+	builds, key := logtest.OpenLog(t, "builder.example.org")
+	sums, sumKey := logtest.OpenLog(t, "sum.example.org")
 	hash, err := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(gomod)), nil })
 	if err != nil {
 		t.Fatal(err)
