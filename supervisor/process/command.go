@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,6 +39,10 @@ func (r *OS) Command(ctx context.Context, argv, env []string, timeout time.Durat
 		}
 		return cmd.Process.Pid, nil
 	})
+	late := func() error { return fmt.Errorf("running %s: it took longer than %v and was killed", argv[0], timeout) }
+	if errors.Is(err, context.DeadlineExceeded) {
+		return -1, "", late()
+	}
 	if err != nil {
 		return -1, "", fmt.Errorf("running %s: %w", argv[0], err)
 	}
@@ -45,7 +50,7 @@ func (r *OS) Command(ctx context.Context, argv, env []string, timeout time.Durat
 	killGroup(cmd.Process.Pid)
 	waited()
 	if ctx.Err() == context.DeadlineExceeded {
-		return -1, out.String(), fmt.Errorf("running %s: it took longer than %v and was killed", argv[0], timeout)
+		return -1, out.String(), late()
 	}
 	if err := ctx.Err(); err != nil {
 		return -1, out.String(), err

@@ -194,16 +194,19 @@ func TestCommand(t *testing.T) {
 	r := runner(t)
 	shell := sh(t)
 	for _, tc := range []struct {
-		script string
-		code   int
-		out    string
-		err    string
+		script  string
+		timeout time.Duration
+		code    int
+		out     string
+		err     string
 	}{
-		{"echo $FACT; echo loud >&2; exit 75", 75, "a fact\nloud\n", ""},
-		{"sleep 1000", -1, "", "took longer than"},
-		{"yes", -1, "y\ny\n", "took longer than"},
+		{"echo $FACT; echo loud >&2; exit 75", time.Minute, 75, "a fact\nloud\n", ""},
+		{"yes | head -c 100000; exit 3", time.Minute, 3, "y\ny\n", ""},
+		{"sleep 1000", 500 * time.Millisecond, -1, "", "took longer than"},
+		{"yes", 500 * time.Millisecond, -1, "", "took longer than"},
+		{"echo", 1, -1, "", "took longer than"},
 	} {
-		code, out, err := r.Command(t.Context(), []string{shell, "-c", tc.script}, []string{"FACT=a fact"}, 500*time.Millisecond)
+		code, out, err := r.Command(t.Context(), []string{shell, "-c", tc.script}, []string{"FACT=a fact"}, tc.timeout)
 		if code != tc.code || !strings.HasPrefix(out, tc.out) || len(out) > maxCommandOutput {
 			t.Errorf("%s: %d, %.40q", tc.script, code, out)
 		}
