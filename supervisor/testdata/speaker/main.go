@@ -46,8 +46,10 @@ func main() {
 		fmt.Println("found nothing")
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		text, err := os.ReadFile(dir + "/word")
-		fmt.Printf("credential %q %v\n", text, err)
+		for _, name := range []string{"word", "second"} {
+			text, err := os.ReadFile(dir + "/" + name)
+			fmt.Printf("credential %s: %q %v\n", name, text, err)
+		}
 	}
 	fmt.Printf("environment file: %q\n", os.Getenv("FROM_FILE"))
 	group, _ := os.ReadFile("/proc/self/cgroup")
