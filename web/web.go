@@ -3,27 +3,35 @@
 // people's pages away from ours.
 //
 // Nothing in a request is trusted. Names, versions, reasons and log lines that
-// a page shows are foreign text as well; they reach it through html/template
-// only. The script adds comfort (live steps, times in the viewer's zone) and
-// no function: every page and every action works without it.
+// a page shows are foreign text as well; they reach it through the templates
+// only, which escape them. The script adds comfort (live steps, times in the
+// viewer's zone) and no function: every page and every action works without it.
+//
+// Templates are the files *.templ, which templ makes Go functions of (go
+// generate ./web); what it makes is in the repository. It escapes texts and
+// values of attributes, and checks the scheme of an address in href of a and
+// link and in action of form, nowhere else. So foreign text stands in elements,
+// in those attributes, and in others that hold neither addresses nor code. What
+// goes past the escaping (templ.Raw, templ.SafeURL) and what writes script or
+// style into a page is for values that our own code made; there is none of it,
+// and a test of this package keeps it so.
 //
 // There are no files on disk: templates, style and script are in the binary.
 package web
 
+//go:generate go run github.com/a-h/templ/cmd/templ@v0.3.977 generate
+
 import (
 	"bytes"
-	"embed"
-	"html/template"
-	"io/fs"
+	"context"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"strconv"
 	"sync"
-)
 
-//go:embed layout.html
-var layoutFS embed.FS
+	"github.com/a-h/templ"
+)
 
 // A Link is one entry of a page's navigation.
 type Link struct {
@@ -31,21 +39,19 @@ type Link struct {
 	Current    bool
 }
 
-// A Page is what the layout needs besides the template called "main".
+// A Page is what the layout needs besides the page's own part.
 type Page struct {
 	Title   string // of the window, without the program's name
 	Program string // "upkeep", "upkeep-build", "upkeep-dns"
 	Nav     []Link
-	Refresh int    // without JavaScript: reload after so many seconds, 0 = never
-	Live    string // address of server-sent events that say "look again", "" = none
-	User    string // who is logged in, "" = nobody or no login
-	Feed    string // address of an Atom feed, "" = none
-	Data    any    // for the template called "main"
+	Refresh int             // without JavaScript: reload after so many seconds, 0 = never
+	Live    string          // address of server-sent events that say "look again", "" = none
+	User    string          // who is logged in, "" = nobody or no login
+	Feed    string          // address of an Atom feed, "" = none
+	Main    templ.Component // the page's own part
 }
 
-// Version is shown at the foot of every page.
-func (Page) Version() string { return version() }
-
+// version is shown at the foot of every page.
 var version = sync.OnceValue(func() string {
 	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "" {
 		return bi.Main.Version
@@ -53,81 +59,25 @@ var version = sync.OnceValue(func() string {
 	return "unknown version"
 })
 
-// Templates are the layout and the pages of one program. They are parsed when
-// the first page is asked for: a supervisor whose page nobody looks at needs
-// no memory for it.
-type Templates struct {
-	pages func() (map[string]*template.Template, error)
-	log   *slog.Logger
-}
-
-// NewTemplates takes the files of a folder: each *.html whose name starts with
-// "_" is shared by all the others, every other one is a page that defines
-// "main". A mistake in one is a mistake in the program: each package has a
-// test that renders every page.
-func NewTemplates(files fs.FS, funcs template.FuncMap, log *slog.Logger) *Templates {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	return &Templates{log: log, pages: sync.OnceValues(func() (map[string]*template.Template, error) {
-		return parse(files, funcs)
-	})}
-}
-
-func parse(files fs.FS, funcs template.FuncMap) (map[string]*template.Template, error) {
-	base, err := template.New("layout.html").Funcs(Funcs()).Funcs(funcs).ParseFS(layoutFS, "layout.html")
-	if err != nil {
-		return nil, err
-	}
-	names, err := fs.Glob(files, "*.html")
-	if err != nil {
-		return nil, err
-	}
-	pages := map[string]*template.Template{}
-	for _, name := range names {
-		if name[0] == '_' {
-			if _, err := base.ParseFS(files, name); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, name := range names {
-		if name[0] == '_' {
-			continue
-		}
-		page, err := base.Clone()
-		if err != nil {
-			return nil, err
-		}
-		if pages[name], err = page.ParseFS(files, name); err != nil {
-			return nil, err
-		}
-	}
-	return pages, nil
-}
-
-// Render writes the page called name. A page is written whole or, when its
-// template fails, not at all.
-func (t *Templates) Render(w http.ResponseWriter, status int, name string, p Page) {
+// Render writes a page. It is written whole or, when its template fails, not at all.
+func Render(log *slog.Logger, w http.ResponseWriter, status int, p Page) {
 	var b bytes.Buffer
-	pages, err := t.pages()
-	page, ok := pages[name]
-	if err != nil || !ok {
-		t.log.Error("there is no such page template", "page", name, "err", err)
+	// Not the request's context: a viewer who goes away is no fault of the page.
+	if err := layout(p).Render(context.Background(), &b); err != nil {
+		log.Error("the page could not be made", "page", p.Title, "err", err)
 		http.Error(w, "the page could not be made", http.StatusInternalServerError)
 		return
 	}
-	if err := page.ExecuteTemplate(&b, "layout.html", p); err != nil {
-		t.log.Error("the page could not be made", "page", name, "err", err)
-		http.Error(w, "the page could not be made", http.StatusInternalServerError)
-		return
-	}
+	// Bytes that HTML can't hold, which foreign text may have, are made visible.
+	page := bytes.ToValidUTF8(bytes.ReplaceAll(b.Bytes(), []byte{0}, []byte(replacement)), []byte(replacement))
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(b.Len()))
+	h.Set("Content-Length", strconv.Itoa(len(page)))
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", "no-store")
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // the viewer has gone away, nobody to tell
+	_, _ = w.Write(page) // the viewer has gone away, nobody to tell
 }
+
+const replacement = "\uFFFD"

@@ -3,17 +3,20 @@ package web
 import (
 	"bufio"
 	"context"
-	"html/template"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
+	"unicode/utf8"
+
+	"github.com/a-h/templ"
 )
 
 func TestSecureHosts(t *testing.T) {
@@ -183,27 +186,78 @@ func TestScriptHasNoSinks(t *testing.T) {
 	}
 }
 
-func TestRender(t *testing.T) {
-	files := fstest.MapFS{
-		"good.html": {Data: []byte(`{{define "main"}}<p>{{.}}</p>{{end}}`)},
-		"bad.html":  {Data: []byte(`{{define "main"}}<p>begun{{index . "none" 3}}</p>{{end}}`)},
-	}
-	tt := NewTemplates(files, template.FuncMap{}, nil)
+func text(s string) templ.Component {
+	return templ.ComponentFunc(func(_ context.Context, w io.Writer) error {
+		_, err := io.WriteString(w, templ.EscapeString(s))
+		return err
+	})
+}
+
+func render(status int, p Page) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	tt.Render(w, 404, "good.html", Page{Title: "<t>", Program: "upkeep", Data: "<script>", Refresh: 7, Live: "/e", Feed: "/f", User: "admin", Nav: []Link{{"/x", "X", true}}})
+	Render(slog.New(slog.DiscardHandler), w, status, p)
+	return w
+}
+
+func TestRender(t *testing.T) {
+	w := render(404, Page{Title: "<t>", Program: "upkeep", Main: Message("a", "<script>"), Refresh: 7, Live: "/e", Feed: "/f", User: "admin", Nav: []Link{{"/x", "X", true}}})
 	for _, want := range []string{"&lt;t&gt;", "<p>&lt;script&gt;</p>", `content="7"`, `data-live="/e"`, `href="/f"`, "admin", `<a href="/x" aria-current="page">X</a>`} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("lacks %q: %s", want, w.Body)
 		}
 	}
-	if w.Code != 404 || w.Header().Get("Cache-Control") != "no-store" {
+	if w.Code != 404 || w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Content-Length") != strconv.Itoa(w.Body.Len()) {
 		t.Errorf("status %d, %v", w.Code, w.Header())
 	}
-	for _, name := range []string{"bad.html", "none.html"} {
-		w = httptest.NewRecorder()
-		tt.Render(w, 200, name, Page{Data: "x"})
-		if w.Code != 500 || strings.Contains(w.Body.String(), "begun") {
-			t.Errorf("%s: status %d: %s", name, w.Code, w.Body)
+	if w := render(200, Page{Main: text("")}); strings.Contains(w.Body.String(), "http-equiv") || strings.Contains(w.Body.String(), "data-live") {
+		t.Errorf("a page that is not reloaded: %s", w.Body)
+	}
+}
+
+// A page whose template fails in its middle is not written at all.
+func TestRenderWholeOrNot(t *testing.T) {
+	bad := templ.ComponentFunc(func(_ context.Context, w io.Writer) error {
+		if _, err := io.WriteString(w, strings.Repeat("begun", 10_000)); err != nil {
+			return err
+		}
+		return errors.New("no more")
+	})
+	w := render(200, Page{Main: bad})
+	if w.Code != 500 || strings.Contains(w.Body.String(), "begun") || strings.Contains(w.Body.String(), "<html") {
+		t.Errorf("status %d: %.200s", w.Code, w.Body)
+	}
+}
+
+// Foreign text stays text, wherever it stands.
+func TestRenderHostile(t *testing.T) {
+	const unsafe = "about:invalid"
+	for _, tt := range []struct {
+		name string
+		p    Page
+		want string // in the page
+	}{
+		{"element", Page{Title: "</title><script>alert(1)</script>"}, "<title>&lt;/title&gt;&lt;script&gt;alert(1)&lt;/script&gt;"},
+		{"attribute", Page{Live: `"><script>alert(1)</script>`}, `data-live="&#34;&gt;&lt;script&gt;alert(1)&lt;/script&gt;"`},
+		{"attribute, single quotes", Page{Live: `' onload='alert(1)`}, `data-live="&#39; onload=&#39;alert(1)"`},
+		{"URL", Page{Nav: []Link{{Href: "javascript:alert(1)"}}}, unsafe},
+		{"URL, capitals", Page{Nav: []Link{{Href: "JavaScript:alert(1)"}}}, unsafe},
+		{"URL, leading space", Page{Nav: []Link{{Href: " javascript:alert(1)"}}}, unsafe},
+		{"URL, leading control character", Page{Nav: []Link{{Href: "\x01javascript:alert(1)"}}}, unsafe},
+		{"URL, tab inside", Page{Nav: []Link{{Href: "java\tscript:alert(1)"}}}, unsafe},
+		{"URL, data", Page{Nav: []Link{{Href: "data:text/html,<script>alert(1)</script>"}}}, unsafe},
+		{"URL, quotes", Page{Nav: []Link{{Href: `/"onclick="alert(1)`}}}, `href="/&#34;onclick=&#34;alert(1)"`},
+		{"URL, entity", Page{Nav: []Link{{Href: "javascript&colon;alert(1)"}}}, `href="javascript&amp;colon;alert(1)"`},
+		{"URL of link", Page{Feed: "vbscript:x"}, unsafe},
+		{"NUL", Page{User: "a\x00b"}, "a\uFFFDb"},
+		{"not UTF-8", Page{User: "a\xffb"}, "a\uFFFDb"},
+	} {
+		tt.p.Main = text("")
+		body := render(200, tt.p).Body.String()
+		if !strings.Contains(body, tt.want) {
+			t.Errorf("%s: lacks %q: %s", tt.name, tt.want, body)
+		}
+		if strings.Contains(body, "<script>") || strings.Contains(body, `="javascript:`) || !utf8.ValidString(body) {
+			t.Errorf("%s: %s", tt.name, body)
 		}
 	}
 }
@@ -313,15 +367,22 @@ func TestSentence(t *testing.T) {
 	}
 }
 
-func TestTimeTag(t *testing.T) {
+func TestTags(t *testing.T) {
 	at := time.Date(2026, 11, 21, 3, 4, 5, 0, time.FixedZone("", 3600))
-	if got := string(timeTag(at)); got != `<time datetime="2026-11-21T02:04:05Z" title="2026-11-21 02:04:05 UTC">21 Nov 2026, 02:04 UTC</time>` {
-		t.Error(got)
-	}
-	if got := string(agoTag(at, at.Add(5*time.Minute))); !strings.Contains(got, "data-ago>5 minutes ago<") {
-		t.Error(got)
-	}
-	if timeTag(time.Time{}) == "" || agoTag(time.Time{}, at) != "never" || clockTag(time.Time{}, at) != "" {
-		t.Error("zero times")
+	var none time.Time
+	for _, tt := range []struct {
+		tag  templ.Component
+		want string
+	}{
+		{Time(at), `<time datetime="2026-11-21T02:04:05Z" title="2026-11-21 02:04:05 UTC">21 Nov 2026, 02:04 UTC</time>`},
+		{ago(at, at.Add(5*time.Minute)), `<time datetime="2026-11-21T02:04:05Z" title="2026-11-21 02:04:05 UTC" data-ago>5 minutes ago</time>`},
+		{counter(at, at.Add(41*time.Second)), `<span class="clock" data-clock="2026-11-21T02:04:05Z">00:41</span>`},
+		{counter(at, at.Add(-time.Hour)), `<span class="clock" data-clock="2026-11-21T02:04:05Z">00:00</span>`},
+		{Time(none), "–"}, {ago(none, at), "never"}, {counter(none, at), ""},
+	} {
+		var b strings.Builder
+		if err := tt.tag.Render(context.Background(), &b); err != nil || b.String() != tt.want {
+			t.Errorf("got %q, want %q, %v", b.String(), tt.want, err)
+		}
 	}
 }

@@ -9,24 +9,21 @@ package buildpage
 
 import (
 	"context"
-	"embed"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
+	"github.com/a-h/templ"
 	"golang.org/x/mod/module"
 
 	"example.org/upkeep/builder"
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/web"
 )
-
-//go:embed templates/*.html
-var templateFS embed.FS
 
 // A Service is what the pages ask; [builder.Service] is one. It serves every
 // address that is not of these pages.
@@ -51,7 +48,6 @@ type Config struct {
 type Pages struct {
 	cfg     Config
 	service Service
-	pages   *web.Templates
 	log     *slog.Logger
 	viewers chan struct{} // one for each stream of events
 
@@ -69,13 +65,7 @@ func New(cfg Config) *Pages {
 	if cfg.Security.Log == nil {
 		cfg.Security.Log = cfg.Log
 	}
-	files, err := fs.Sub(templateFS, "templates")
-	if err != nil {
-		panic(fmt.Sprintf("buildpage: templates: %v", err))
-	}
-	p := &Pages{cfg: cfg, log: cfg.Log, viewers: make(chan struct{}, maxViewers), started: map[spec.Spec]bool{}}
-	p.pages = web.NewTemplates(files, nil, cfg.Log)
-	return p
+	return &Pages{cfg: cfg, log: cfg.Log, viewers: make(chan struct{}, maxViewers), started: map[spec.Spec]bool{}}
 }
 
 // Handler returns a handler for everything: the service's own addresses and
@@ -105,8 +95,8 @@ func (p *Pages) Handler(s Service) http.Handler {
 	}))
 }
 
-func (p *Pages) page(title, live string, data any) web.Page {
-	page := web.Page{Title: title, Program: "upkeep-build", Live: live, Data: data}
+func (p *Pages) page(title, live string, main templ.Component) web.Page {
+	page := web.Page{Title: title, Program: "upkeep-build", Live: live, Main: main}
 	if p.cfg.Metrics {
 		page.Nav = []web.Link{{Href: "/", Text: "Builds"}, {Href: "/metrics", Text: "Metrics"}}
 	}
@@ -124,21 +114,25 @@ func (p *Pages) ServeError(w http.ResponseWriter, _ *http.Request, status int, t
 	case http.StatusBadRequest:
 		title = "This request makes no sense"
 	}
-	p.pages.Render(w, status, "message.html", p.page(title, "", struct{ Title, Text string }{title, text}))
+	web.Render(p.log, w, status, p.page(title, "", messageMain(title, text)))
 }
+
+// A moduleView is a module with links to its commands.
+type moduleView struct {
+	builder.ModuleInfo
+	Links []command
+}
+
+type command struct{ Package, Synopsis, Link string }
 
 // ServeModule lists a module's main packages.
 func (p *Pages) ServeModule(w http.ResponseWriter, _ *http.Request, m builder.ModuleInfo) {
-	type command struct{ Package, Synopsis, Link string }
-	data := struct {
-		builder.ModuleInfo
-		Links []command
-	}{ModuleInfo: m}
+	v := moduleView{ModuleInfo: m}
 	for _, c := range m.Commands {
 		s := spec.Spec{Module: m.Module, Version: m.Version, Dir: c.Dir, GOOS: m.GOOS, GOARCH: m.GOARCH, GoVersion: m.GoVersion}
-		data.Links = append(data.Links, command{s.Package(), c.Synopsis, "/" + s.String()})
+		v.Links = append(v.Links, command{s.Package(), c.Synopsis, "/" + s.String()})
 	}
-	p.pages.Render(w, http.StatusOK, "module.html", p.page(m.Module+" "+m.Version, "", data))
+	web.Render(p.log, w, http.StatusOK, p.page(m.Module+" "+m.Version, "", moduleMain(v)))
 }
 
 // A form is the search form, filled in.
@@ -157,12 +151,20 @@ var targets = []string{
 
 func newForm(st builder.Status) form {
 	f := form{Version: spec.Latest, GoVersion: spec.Latest, Targets: targets, Target: runtime.GOOS + "-" + runtime.GOARCH}
-	for _, v := range []string{st.GoVersion, st.Previous, st.Next} {
-		if v != "" {
-			f.Go = append(f.Go, v)
-		}
-	}
+	f.Go = goVersions(st)
 	return f
+}
+
+// goVersions are those that the service has at hand.
+func goVersions(st builder.Status) []string {
+	return slices.DeleteFunc([]string{st.GoVersion, st.Previous, st.Next}, func(v string) bool { return v == "" })
+}
+
+// A homeView is the service's state with the form.
+type homeView struct {
+	builder.Status
+	Form    form
+	LogName string
 }
 
 // ServeHome shows what was built last, the log, and the form.
@@ -173,14 +175,9 @@ func (p *Pages) ServeHome(w http.ResponseWriter, r *http.Request) {
 
 func (p *Pages) home(w http.ResponseWriter, status int, st builder.Status, f form) {
 	name, _, _ := strings.Cut(st.VerifierKey, "+")
-	data := struct {
-		builder.Status
-		Form    form
-		LogName string
-	}{st, f, name}
-	page := p.page("Builds", "/-/events", data)
+	page := p.page("Builds", "/-/events", homeMain(homeView{st, f, name}))
 	page.Refresh = 30
-	p.pages.Render(w, status, "home.html", page)
+	web.Render(p.log, w, status, page)
 }
 
 // find leads from the form to the page of a build; it starts nothing.

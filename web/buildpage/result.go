@@ -10,6 +10,7 @@ import (
 
 	"example.org/upkeep/builder"
 	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/web"
 )
 
 // A view is a build with what the page says about it.
@@ -33,7 +34,7 @@ const maxOutput = 200
 // ServeResult renders the page of a build in any state.
 func (p *Pages) ServeResult(w http.ResponseWriter, r *http.Request, res builder.Result) {
 	v := p.view(r, res)
-	page := p.page(res.Spec.Command()+" "+res.Spec.Version, "", v)
+	page := p.page(res.Spec.Command()+" "+res.Spec.Version, "", buildMain(v))
 	switch res.State {
 	case builder.StateQueued, builder.StateBuilding:
 		page.Refresh = 2
@@ -43,7 +44,7 @@ func (p *Pages) ServeResult(w http.ResponseWriter, r *http.Request, res builder.
 	if !res.Done() {
 		page.Live = "/-/events?spec=" + url.QueryEscape(res.Spec.String())
 	}
-	p.pages.Render(w, http.StatusOK, "build.html", page)
+	web.Render(p.log, w, http.StatusOK, page)
 }
 
 func (p *Pages) view(r *http.Request, res builder.Result) view {
@@ -79,6 +80,34 @@ func (p *Pages) view(r *http.Request, res builder.Result) view {
 	v.Get = getCommand(res.Spec, strings.TrimSuffix(base, "/"), key)
 	v.Rebuild = reproduce(res.Spec)
 	return v
+}
+
+// ask is what the button says that starts the build.
+func (v view) ask() string {
+	switch {
+	case v.State == builder.StateSuccess:
+		return "Build it again"
+	case v.Error != "":
+		return "Try again"
+	}
+	return "Build it"
+}
+
+// stripped says whether a build is.
+func stripped(s spec.Spec) string {
+	if s.Stripped {
+		return ", stripped"
+	}
+	return ""
+}
+
+// steps is how long each step of a build took.
+func steps(list []builder.Step) string {
+	var parts []string
+	for _, s := range list {
+		parts = append(parts, s.Name+" "+web.Seconds(s.Took))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // firstSentence keeps a heading short; the page has the whole reason as well.

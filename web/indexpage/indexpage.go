@@ -9,10 +9,8 @@ package indexpage
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,15 +18,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/a-h/templ"
 	"golang.org/x/mod/module"
 
 	"example.org/upkeep/dnsserver/name"
 	"example.org/upkeep/tlog/index"
 	"example.org/upkeep/web"
 )
-
-//go:embed templates/*.html
-var templateFS embed.FS
 
 // maxPath bounds a module path asked for; a longer one has no name in the zone.
 const maxPath = 300
@@ -59,7 +55,6 @@ type Fact struct {
 type server struct {
 	cfg   Config
 	index index.Reader
-	pages *web.Templates
 	log   *slog.Logger
 }
 
@@ -71,13 +66,7 @@ func New(cfg Config, idx index.Reader) http.Handler {
 	if cfg.Security.Log == nil {
 		cfg.Security.Log = cfg.Log
 	}
-	files, err := fs.Sub(templateFS, "templates")
-	if err != nil {
-		panic(fmt.Sprintf("indexpage: templates: %v", err))
-	}
 	s := &server{cfg: cfg, index: idx, log: cfg.Log}
-	s.pages = web.NewTemplates(files, nil, cfg.Log)
-
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.start)
 	mux.HandleFunc("GET /module/{path...}", s.module)
@@ -91,12 +80,47 @@ func New(cfg Config, idx index.Reader) http.Handler {
 	return web.Secure(cfg.Security, mux)
 }
 
-func (s *server) page(title string, data any) web.Page {
-	return web.Page{Title: title, Program: "upkeep-dns", Data: data}
+func (s *server) page(title string, main templ.Component) web.Page {
+	return web.Page{Title: title, Program: "upkeep-dns", Main: main}
 }
 
 func (s *server) message(w http.ResponseWriter, status int, title, text string) {
-	s.pages.Render(w, status, "message.html", s.page(title, struct{ Title, Text string }{title, text}))
+	web.Render(s.log, w, status, s.page(title, messageMain(title, text)))
+}
+
+// A startView is what the start page shows.
+type startView struct {
+	Zone, LogName string
+	Head          index.Head
+	Toolchains    []version
+	Ask           ask
+	Facts         []Fact
+	Stale         bool // the log was read too long ago
+}
+
+func (v startView) tone() string {
+	if v.Stale {
+		return "warn"
+	}
+	return "good"
+}
+
+func (v startView) sign() string {
+	if v.Stale {
+		return "!"
+	}
+	return "#"
+}
+
+// releaseKind is the kind of a Go release in words.
+func releaseKind(kind string) string {
+	switch kind {
+	case "cur":
+		return "current"
+	case "prev":
+		return "previous"
+	}
+	return kind
 }
 
 // start is the page with the search form and the zone's health.
@@ -115,22 +139,15 @@ func (s *server) start(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, err)
 		return
 	}
-	data := struct {
-		Zone, LogName string
-		Head          index.Head
-		Toolchains    []version
-		Ask           ask
-		Facts         []Fact
-		Stale         bool
-	}{Zone: s.cfg.Zone, LogName: s.cfg.LogName, Head: head, Ask: s.ask(name.Toolchain(s.cfg.Zone))}
-	data.Stale = head.Size > 0 && time.Since(head.Accepted) > staleAfter
+	v := startView{Zone: s.cfg.Zone, LogName: s.cfg.LogName, Head: head, Ask: s.ask(name.Toolchain(s.cfg.Zone))}
+	v.Stale = head.Size > 0 && time.Since(head.Accepted) > staleAfter
 	for _, t := range tools {
-		data.Toolchains = append(data.Toolchains, newVersion(index.Version{Version: t.Version, Time: t.Time, Record: t.Record}, t.Kind))
+		v.Toolchains = append(v.Toolchains, newVersion(index.Version{Version: t.Version, Time: t.Time, Record: t.Record}, t.Kind))
 	}
 	if s.cfg.Health != nil {
-		data.Facts = s.cfg.Health(r.Context())
+		v.Facts = s.cfg.Health(r.Context())
 	}
-	s.pages.Render(w, http.StatusOK, "start.html", s.page("Index "+s.cfg.Zone, data))
+	web.Render(s.log, w, http.StatusOK, s.page("Index "+s.cfg.Zone, startMain(v)))
 }
 
 func (s *server) fail(w http.ResponseWriter, err error) {

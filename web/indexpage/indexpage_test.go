@@ -65,9 +65,9 @@ func TestPages(t *testing.T) {
 		code int
 		want []string
 	}{
-		{"/", 200, []string{"l.upkeep.test.", `data-n="71848828"`, "too long ago", "go1.26.8", "dig @127.0.0.1 -p 5353 &#43;dnssec toolchain.v0.l.upkeep.test. TXT"}},
+		{"/", 200, []string{"l.upkeep.test.", `data-n="71848828"`, "too long ago", "go1.26.8", "dig @127.0.0.1 -p 5353 +dnssec toolchain.v0.l.upkeep.test. TXT"}},
 		{"/module/github.com/mjl-/mox", 200, []string{"mox.mjl_2d._.github.com.v0.l.upkeep.test.", "v=v0.0.15 t=66fa7e15",
-			"dig @127.0.0.1 -p 5353", "-a /tmp/anchor.conf &#43;root=l.upkeep.test ", ">1\u202f234<", "github.com/mjl-/mox/v2", "application/atom+xml"}},
+			"dig @127.0.0.1 -p 5353", "-a /tmp/anchor.conf +root=l.upkeep.test ", ">1\u202f234<", "github.com/mjl-/mox/v2", "application/atom+xml"}},
 		{"/module/example.org/untagged", 200, []string{"exists, without a release", "v0.0.0-20260101000000-0123456789ab"}},
 		{"/module/example.org/" + strings.Repeat("x", 80), 200, []string{"cannot be asked for by DNS"}},
 		{"/module/github.com/mjl-", 404, []string{"Some modules have paths below it"}},

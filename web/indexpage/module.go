@@ -11,6 +11,7 @@ import (
 
 	"example.org/upkeep/dnsserver/name"
 	"example.org/upkeep/tlog/index"
+	"example.org/upkeep/web"
 )
 
 // A version is an entry in the shape of the pages and of the API.
@@ -102,9 +103,9 @@ func (s *server) module(w http.ResponseWriter, r *http.Request) {
 		s.message(w, http.StatusNotFound, "Not found", text)
 		return
 	}
-	p := s.page(path, f)
+	p := s.page(path, moduleMain(f))
 	p.Feed = "/feed/" + escapePath(path)
-	s.pages.Render(w, http.StatusOK, "module.html", p)
+	web.Render(s.log, w, http.StatusOK, p)
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {

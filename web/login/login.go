@@ -14,11 +14,9 @@ package login
 
 import (
 	"context"
-	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -31,9 +29,6 @@ import (
 
 	"example.org/upkeep/web"
 )
-
-//go:embed templates/*.html
-var templateFS embed.FS
 
 // Config says who may use the pages.
 type Config struct {
@@ -50,7 +45,6 @@ type Config struct {
 type Gate struct {
 	cfg      Config
 	proxies  []netip.Prefix
-	pages    *web.Templates
 	log      *slog.Logger
 	now      func() time.Time
 	throttle throttle
@@ -85,11 +79,6 @@ func New(cfg Config) (*Gate, error) {
 	if (cfg.Header == "") != (len(g.proxies) == 0) {
 		return nil, errors.New("a header that names the user and the proxies that may send it need each other: set both or none")
 	}
-	files, err := fs.Sub(templateFS, "templates")
-	if err != nil {
-		return nil, fmt.Errorf("login page: %w", err)
-	}
-	g.pages = web.NewTemplates(files, nil, cfg.Log)
 	access, err := g.current()
 	if err != nil {
 		return nil, err
@@ -284,8 +273,7 @@ func (g *Gate) form(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Gate) page(w http.ResponseWriter, status int, problem, next string) {
-	p := web.Page{Title: "Log in", Program: g.cfg.Program, Data: struct{ Problem, Next string }{problem, localPath(next)}}
-	g.pages.Render(w, status, "login.html", p)
+	web.Render(g.log, w, status, web.Page{Title: "Log in", Program: g.cfg.Program, Main: loginMain(problem, localPath(next))})
 }
 
 // localPath keeps a redirect on this server.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.org/upkeep/supervisor"
+	"example.org/upkeep/web"
 	"example.org/upkeep/web/login"
 )
 
@@ -47,7 +48,7 @@ func (s *server) action(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if question, against := againstPolicy(a, st); against {
-			s.pages.Render(w, http.StatusOK, "confirm.html", s.page(r, question, "", confirmView{question, a}))
+			web.Render(s.log, w, http.StatusOK, s.page(r, question, "", s.confirmMain(question, a)))
 			return
 		}
 	}
@@ -56,11 +57,6 @@ func (s *server) action(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Redirect(w, r, s.path("/"), http.StatusSeeOther)
-}
-
-type confirmView struct {
-	Question string
-	supervisor.Action
 }
 
 // againstPolicy says whether an action does something that the policy would
@@ -128,15 +124,17 @@ func (s *server) schedule(w http.ResponseWriter, r *http.Request) {
 	// Tomorrow's small hours are when most people want it.
 	now := s.now().UTC()
 	suggest := time.Date(now.Year(), now.Month(), now.Day()+1, 3, 0, 0, 0, time.UTC)
-	s.pages.Render(w, http.StatusOK, "schedule.html", s.page(r, "Schedule "+version, "", struct {
-		Version, GoVersion string
-		Suggest            time.Time
-	}{version, goVersion, suggest}))
+	main := s.scheduleMain(supervisor.Pair{Version: version, GoVersion: goVersion}, suggest)
+	web.Render(s.log, w, http.StatusOK, s.page(r, "Schedule "+version, "", main))
 }
 
 // scheduleLink is that page's address for a version.
 func (s *server) scheduleLink(version, goVersion string) string {
-	return s.path("/schedule") + "?" + url.Values{"version": {version}, "go_version": {goVersion}}.Encode()
+	return s.path(scheduleQuery(version, goVersion))
+}
+
+func scheduleQuery(version, goVersion string) string {
+	return "/schedule?" + url.Values{"version": {version}, "go_version": {goVersion}}.Encode()
 }
 
 // who is the name that the history keeps for a request.

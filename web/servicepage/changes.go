@@ -14,6 +14,7 @@ import (
 
 	"example.org/upkeep/internal/buildinfo"
 	"example.org/upkeep/supervisor"
+	"example.org/upkeep/web"
 )
 
 // A change is a module that differs between two binaries.
@@ -21,6 +22,13 @@ type change struct {
 	Module   string
 	Old, New string // versions, "" when it is not there
 	Kind     string // added, removed, newer, older, replaced
+}
+
+func (c change) tone() string {
+	if c.Kind == "newer" {
+		return "good"
+	}
+	return "warn"
 }
 
 // changes compares what two binaries were built of.
@@ -125,8 +133,5 @@ func (s *server) showChanges(w http.ResponseWriter, r *http.Request) {
 		}
 		infos[i] = bi
 	}
-	s.pages.Render(w, http.StatusOK, "changes.html", s.page(r, "Changes", "", struct {
-		From, To supervisor.Pair
-		Changes  []change
-	}{from, to, changes(infos[0], infos[1])}))
+	web.Render(s.log, w, http.StatusOK, s.page(r, "Changes", "", s.changesMain(from, to, changes(infos[0], infos[1]))))
 }

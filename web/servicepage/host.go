@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/a-h/templ"
+
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/web"
 	"example.org/upkeep/web/login"
@@ -41,8 +43,8 @@ func NewHost(cfg Config, services []Service) http.Handler {
 		mux.Handle(sub.prefix+"/", http.StripPrefix(sub.prefix, newServer(sub, svc.Controller).routes()))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		h.front.pages.Render(w, http.StatusNotFound, "message.html", h.page(r, "There is no such page", "", struct{ Title, Text string }{
-			"There is no such page", "The address " + r.URL.Path + " is none of this server's."}))
+		const title = "There is no such page"
+		web.Render(h.front.log, w, http.StatusNotFound, h.page(r, title, "", h.front.messageMain(title, "The address "+r.URL.Path+" is none of this server's.")))
 	})
 	return guard(cfg, mux)
 }
@@ -73,8 +75,8 @@ type host struct {
 	front    *server
 }
 
-func (h *host) page(r *http.Request, title, live string, data any) web.Page {
-	p := web.Page{Title: title, Program: "upkeep", Live: live, Data: data, Refresh: 10}
+func (h *host) page(r *http.Request, title, live string, main templ.Component) web.Page {
+	p := web.Page{Title: title, Program: "upkeep", Live: live, Main: main, Refresh: 10}
 	p.Nav = []web.Link{{Href: "/", Text: "Services", Current: r.URL.Path == "/"}}
 	if login.HasSession(r.Context()) {
 		p.User = login.Name(r.Context())
@@ -90,6 +92,19 @@ type entry struct {
 	Href   string             `json:"-"`
 	Slug   string             `json:"-"` // for ids in the page
 	View   view               `json:"-"`
+}
+
+// A hostView is the front page.
+type hostView struct {
+	Sentence, Tone string
+	Services       []entry
+}
+
+func (v hostView) sign() string {
+	if v.Tone == "good" {
+		return "✓"
+	}
+	return "!"
 }
 
 // ask asks all supervisors at once. One that hangs delays the page by a few
@@ -124,15 +139,11 @@ func (h *host) list(w http.ResponseWriter, r *http.Request) {
 			good++
 		}
 	}
-	sentence := fmt.Sprintf("%d of %d services up to date", good, len(list))
-	tone := "good"
+	v := hostView{Sentence: fmt.Sprintf("%d of %d services up to date", good, len(list)), Tone: "good", Services: list}
 	if good < len(list) {
-		tone = "warn"
+		v.Tone = "warn"
 	}
-	h.front.pages.Render(w, http.StatusOK, "host.html", h.page(r, sentence, "/events", struct {
-		Sentence, Tone string
-		Services       []entry
-	}{sentence, tone, list}))
+	web.Render(h.front.log, w, http.StatusOK, h.page(r, v.Sentence, "/events", hostMain(v)))
 }
 
 func (h *host) api(w http.ResponseWriter, r *http.Request) {

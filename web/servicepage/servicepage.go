@@ -11,21 +11,18 @@ package servicepage
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/a-h/templ"
 
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/web"
 	"example.org/upkeep/web/login"
 )
-
-//go:embed templates/*.html
-var templateFS embed.FS
 
 // logLines is how many of the service's last lines the pages show.
 const logLines = 200
@@ -55,11 +52,10 @@ type Config struct {
 }
 
 type server struct {
-	cfg   Config
-	ctl   supervisor.Controller
-	pages *web.Templates
-	log   *slog.Logger
-	now   func() time.Time
+	cfg Config
+	ctl supervisor.Controller
+	log *slog.Logger
+	now func() time.Time
 
 	notices notices
 }
@@ -84,17 +80,7 @@ func newServer(cfg Config, ctl supervisor.Controller) *server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	files, err := fs.Sub(templateFS, "templates")
-	if err != nil {
-		panic(fmt.Sprintf("servicepage: templates: %v", err))
-	}
-	s := &server{cfg: cfg, ctl: ctl, log: cfg.Log, now: time.Now}
-	s.pages = web.NewTemplates(files, map[string]any{
-		"path": s.path, "schedule": s.scheduleLink,
-		"handover": func(mode string) string { return handoverText[mode] },
-		"result":   func(r string) string { return resultText[r] },
-	}, cfg.Log)
-	return s
+	return &server{cfg: cfg, ctl: ctl, log: cfg.Log, now: time.Now}
 }
 
 // path is the address of a page.
@@ -138,8 +124,8 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) (supervisor.Stat
 	return st, true
 }
 
-func (s *server) page(r *http.Request, title, live string, data any) web.Page {
-	p := web.Page{Title: title, Program: "upkeep", Live: live, Data: data}
+func (s *server) page(r *http.Request, title, live string, main templ.Component) web.Page {
+	p := web.Page{Title: title, Program: "upkeep", Live: live, Main: main}
 	if login.HasSession(r.Context()) {
 		p.User = login.Name(r.Context())
 	}
@@ -160,7 +146,7 @@ func (s *server) page(r *http.Request, title, live string, data any) web.Page {
 
 // message is a page that says one thing.
 func (s *server) message(w http.ResponseWriter, r *http.Request, status int, title, text string) {
-	s.pages.Render(w, status, "message.html", s.page(r, title, "", struct{ Title, Text string }{title, text}))
+	web.Render(s.log, w, status, s.page(r, title, "", s.messageMain(title, text)))
 }
 
 func (s *server) overview(w http.ResponseWriter, r *http.Request) {
@@ -169,14 +155,14 @@ func (s *server) overview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := s.view(st, s.ctl.Logs(12))
-	p := s.page(r, v.Sentence, s.path("/events"), v)
+	p := s.page(r, v.Sentence, s.path("/events"), s.overviewMain(v))
 	// Without the script the page is loaded again by itself, often while an
 	// update runs.
 	p.Refresh = 60
 	if st.Update != nil || st.Self.Update != nil {
 		p.Refresh = 2
 	}
-	s.pages.Render(w, http.StatusOK, "overview.html", p)
+	web.Render(s.log, w, http.StatusOK, p)
 }
 
 func (s *server) serviceLog(w http.ResponseWriter, r *http.Request) {
@@ -184,12 +170,9 @@ func (s *server) serviceLog(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	p := s.page(r, "Service log", s.path("/events"), struct {
-		Name  string
-		Lines []string
-	}{st.Service.Name, s.ctl.Logs(logLines)})
+	p := s.page(r, "Service log", s.path("/events"), logMain(st.Service.Name, s.ctl.Logs(logLines)))
 	p.Refresh = 10
-	s.pages.Render(w, http.StatusOK, "log.html", p)
+	web.Render(s.log, w, http.StatusOK, p)
 }
 
 func (s *server) events(w http.ResponseWriter, r *http.Request) {

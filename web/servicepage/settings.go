@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"example.org/upkeep/supervisor"
+	"example.org/upkeep/web"
 	"example.org/upkeep/web/login"
 )
 
@@ -26,6 +27,14 @@ type Settings interface {
 // A Setting is one value of the configuration.
 type Setting struct {
 	Key, Value, Origin, Doc string
+}
+
+// tone marks values that somebody has set.
+func (x Setting) tone() string {
+	if x.Origin == "default" {
+		return ""
+	}
+	return " info"
 }
 
 // A Problem is a mistake in a configuration.
@@ -89,7 +98,7 @@ func (s *server) settings(w http.ResponseWriter, r *http.Request, status int, v 
 	v.File = s.cfg.Settings.File()
 	v.Why = s.mayEdit(r)
 	v.Edit = v.Why == ""
-	s.pages.Render(w, status, "config.html", s.page(r, "Configuration", "", v))
+	web.Render(s.log, w, status, s.page(r, "Configuration", "", s.settingsMain(v)))
 }
 
 // saveSettings checks what was edited, and saves it if asked to and good.

@@ -1,8 +1,6 @@
 package servicepage
 
 import (
-	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -197,6 +195,7 @@ func installedBy(history []supervisor.Result, p supervisor.Pair, self bool) *sup
 
 // The kinds of updates that the pages tell apart.
 const (
+	kindUpdate       = "update"
 	kindRollback     = "rollback"
 	kindSelfUpdate   = "self_update"
 	kindSelfRollback = "self_rollback"
@@ -326,45 +325,4 @@ func moduleNotes(module, version string) string {
 		return repo + "/-/releases/" + tag
 	}
 	return ""
-}
-
-// history shows the results, by result and version.
-func (s *server) history(w http.ResponseWriter, r *http.Request) {
-	st, ok := s.status(w, r)
-	if !ok {
-		return
-	}
-	want, text := r.FormValue("result"), strings.TrimSpace(r.FormValue("q"))
-	type choice struct {
-		Value, Text string
-		Selected    bool
-	}
-	data := struct {
-		Query   string
-		Choices []choice
-		Results []resultView
-		Events  []supervisor.Event
-		Total   int
-	}{Query: text, Events: st.Events, Total: len(st.History)}
-	for _, k := range []string{"", supervisor.ResultInstalled, supervisor.ResultRolledBack, supervisor.ResultRefused,
-		supervisor.ResultFailed, supervisor.ResultCancelled, supervisor.ResultPostponed, resultDone} {
-		label := resultText[k]
-		switch k {
-		case "":
-			label = "everything"
-		case resultDone:
-			label = "decisions"
-		}
-		data.Choices = append(data.Choices, choice{k, label, k == want})
-	}
-	for _, res := range st.History {
-		if want != "" && res.Result != want {
-			continue
-		}
-		if text != "" && !strings.Contains(fmt.Sprint(res.From, " ", res.To, " ", res.Reason, " ", res.By, " ", res.Kind), text) {
-			continue
-		}
-		data.Results = append(data.Results, s.viewResult(st, res))
-	}
-	s.pages.Render(w, http.StatusOK, "history.html", s.page(r, "History", "", data))
 }
