@@ -109,24 +109,6 @@ func TestGate(t *testing.T) {
 	})
 }
 
-func TestExpand(t *testing.T) {
-	b := Backends{"http": "127.0.0.1:4321", "six": "[::1]:99"}
-	for text, want := range map[string]string{
-		"-addr={{.Addr \"http\"}}":               "-addr=127.0.0.1:4321",
-		"{{.Host \"six\"}} {{.Port \"six\"}}":    "::1 99",
-		"plain":                                  "plain",
-		"{{.Addr \"other\"}}":                    "",
-		"{{.Addr":                                "",
-		"{{.Secret}}":                            "",
-		"http://{{.Addr \"http\"}}/health?a={{}": "",
-	} {
-		got, err := b.Expand(text)
-		if got != want || (err != nil) != (want == "") {
-			t.Errorf("%q: got %q, %v", text, got, err)
-		}
-	}
-}
-
 func TestCheck(t *testing.T) {
 	good := Listen{"a", "127.0.0.1:0", HTTP}
 	for name, list := range map[string][]Listen{

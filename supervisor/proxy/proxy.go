@@ -25,8 +25,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
-	"text/template"
 )
 
 // A Mode is how a listener's connections are forwarded.
@@ -85,42 +83,4 @@ func Reserve(list []Listen) (Backends, error) {
 		b[l.Name] = s.Addr().String()
 	}
 	return b, nil
-}
-
-// Expand fills {{.Addr "name"}}, {{.Host "name"}} and {{.Port "name"}} in.
-func (b Backends) Expand(text string) (string, error) {
-	if !strings.Contains(text, "{{") {
-		return text, nil
-	}
-	t, err := template.New("").Option("missingkey=error").Parse(text)
-	if err == nil {
-		var out strings.Builder
-		if err = t.Execute(&out, names{b}); err == nil {
-			return out.String(), nil
-		}
-	}
-	return "", fmt.Errorf("%q can't be filled in: %w", text, err)
-}
-
-// names is what templates see.
-type names struct{ b Backends }
-
-func (n names) Addr(name string) (string, error) {
-	addr, ok := n.b[name]
-	if !ok {
-		return "", fmt.Errorf("there is no proxy address %q", name)
-	}
-	return addr, nil
-}
-
-func (n names) Host(name string) (string, error) { return n.part(name, 0) }
-func (n names) Port(name string) (string, error) { return n.part(name, 1) }
-
-func (n names) part(name string, i int) (string, error) {
-	addr, err := n.Addr(name)
-	if err != nil {
-		return "", err
-	}
-	host, port, err := net.SplitHostPort(addr)
-	return [2]string{host, port}[i], err
 }
