@@ -42,6 +42,8 @@ type built struct {
 	sha256    [32]byte
 	toolchain string
 	steps     []Step
+	started   time.Time
+	took      time.Duration
 }
 
 // Names under which the commands of a build find things.

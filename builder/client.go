@@ -16,7 +16,8 @@ type clientKey struct{}
 
 // An asker is who sent a request, and the header of the answer.
 type asker struct {
-	client string
+	client string // its network
+	addr   netip.Addr
 	header http.Header
 }
 
@@ -41,7 +42,7 @@ func (c *clientLimits) identify(r *http.Request, answer http.Header) *http.Reque
 	if contains(c.except, addr) { // not its neighbours
 		client = netip.PrefixFrom(addr, addr.BitLen()).String()
 	}
-	return r.WithContext(context.WithValue(r.Context(), clientKey{}, asker{client, answer}))
+	return r.WithContext(context.WithValue(r.Context(), clientKey{}, asker{client, addr, answer}))
 }
 
 func remoteAddr(r *http.Request) netip.Addr {

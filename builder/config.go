@@ -34,7 +34,7 @@ type Config struct {
 	Limit          LimitConfig     `toml:"limit" comment:"What one client network (IPv4 /24, IPv6 /48) may start. Loopback has no limit."`
 	Allow          []string        `toml:"allow" comment:"Modules that are built, as patterns of path prefixes (\"github.com/mjl-\", \"example.org/*\"). Empty: all."`
 	Deny           []string        `toml:"deny" comment:"Modules that are not built, as patterns of path prefixes."`
-	Verifiers      []Verifier      `toml:"verifiers" comment:"Other build services of the same formats that must come to the same sum before a record is logged.\nTwo upkeep-build may name each other; another program must not ask this one in turn, or both would wait."`
+	Verifiers      []Verifier      `toml:"verifiers" comment:"Other build services of the same formats that must come to the same sum before a record is logged.\nTwo upkeep-build may name each other; for another program that does so, see asks_back."`
 	Require        int             `toml:"require" comment:"How many of the verifiers must have the same sum."`
 	VerifyTimeout  config.Duration `toml:"verify_timeout" comment:"How long to wait for a verifier, which may have to build first."`
 	Drain          config.Duration `toml:"drain" comment:"When the server is told to stop, builds that run have this long to end. The others go on at the next start."`
@@ -53,6 +53,8 @@ type LimitConfig struct {
 type Verifier struct {
 	Key string `toml:"key" comment:"Verifier key of its log."`
 	URL string `toml:"url" comment:"Base address of its log. Empty: https://<name>/tlog, or http://<name>:8000/tlog for a name without a dot."`
+
+	AsksBack bool `toml:"asks_back" comment:"It is another program that has this builder as a verifier in turn, directly or through others. It answers\nonly when this one has logged, so it is asked afterwards: it does not count for require, and a difference is an\nalarm about a record that is logged already."`
 }
 
 // DefaultConfig returns the default values.
@@ -108,10 +110,16 @@ func (c Config) Check() error {
 	if c.Quota < 0 || c.Limit.Recent < 0 || c.Limit.Old < 0 || c.Limit.Pages < 0 {
 		errs = append(errs, errors.New("quota, limit.recent, limit.old and limit.pages can't be negative"))
 	}
-	if c.Require < 0 || c.Require > len(c.Verifiers) {
-		errs = append(errs, fmt.Errorf("require is %d, but there are %d verifiers", c.Require, len(c.Verifiers)))
+	first := 0 // of the verifiers, those that are asked before a record is logged
+	for _, v := range c.Verifiers {
+		if !v.AsksBack {
+			first++
+		}
 	}
-	if len(c.Verifiers) > 0 && c.Require == 0 {
+	if c.Require < 0 || c.Require > first {
+		errs = append(errs, fmt.Errorf("require is %d, but there are %d verifiers that don't ask back", c.Require, first))
+	}
+	if first > 0 && c.Require == 0 {
 		errs = append(errs, errors.New("require is 0, so the verifiers decide nothing; set it to how many must agree"))
 	}
 	if _, err := newClientLimits(c.Limit); err != nil {

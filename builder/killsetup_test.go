@@ -55,8 +55,11 @@ func killWhileSettingUp(t *testing.T, confined, long bool) {
 	}
 	e := newEcosystem(t)
 	e.publishToolchain(long)
-	e.publish("example.org/bare", "v1.0.0", "-- main.go --\npackage main\n\nfunc main() { println(1) }\n")
-	sp := "example.org/bare@v1.0.0/" + target() + "/"
+	publish := func(version string) string {
+		e.publish("example.org/bare", version, "-- main.go --\npackage main\n\nfunc main() { println(1) }\n")
+		return "example.org/bare@" + version + "/" + target() + "/"
+	}
+	sp := publish("v1.0.0")
 	signer, verifier, err := tlog.GenerateKey("build.test")
 	if err != nil {
 		t.Fatal(err)
@@ -88,8 +91,15 @@ func killWhileSettingUp(t *testing.T, confined, long bool) {
 			at(b)
 			return
 		}
-		if !sc.Scan() || sc.Text() != "stopped" {
-			t.Errorf("it says %q", sc.Text())
+		stopped := make(chan bool, 1)
+		go func() { stopped <- sc.Scan() && sc.Text() == "stopped" }()
+		select {
+		case ok := <-stopped:
+			if !ok {
+				t.Error("the server ended by itself")
+			}
+		case <-b.ended:
+			t.Error("the build ended before the server was killed")
 		}
 	}
 	// A server that starts and builds nothing has removed what was half done.
@@ -128,9 +138,16 @@ func killWhileSettingUp(t *testing.T, confined, long bool) {
 		})
 	}
 	if long {
-		for range 12 {
+		for i := range 12 {
 			d := rand.N(15 * time.Second)
 			t.Run(d.String(), func(t *testing.T) {
+				// Another program, and everything is installed anew.
+				sp = publish(fmt.Sprintf("v1.1.%d", i))
+				for _, sub := range []string{"std", "toolchains"} {
+					if err := removeAll(filepath.Join(dir, sub)); err != nil {
+						t.Fatal(err)
+					}
+				}
 				kill(t, "", func(b *killedBuild) {
 					select {
 					case <-b.ended:
@@ -148,7 +165,7 @@ func killWhileSettingUp(t *testing.T, confined, long bool) {
 		t.Fatal(err)
 	}
 	want := spec.NewDigest()
-	want.Write(e.plainInstall("example.org/bare@v1.0.0", runtime.GOOS, runtime.GOARCH, "-buildid="))
+	want.Write(e.plainInstall(strings.TrimSuffix(sp, "/"+target()+"/"), runtime.GOOS, runtime.GOARCH, "-buildid="))
 	if rec.Sum != want.Sum() {
 		t.Error("other bytes than those of go install")
 	}
@@ -213,7 +230,7 @@ func (e *ecosystem) publishToolchain(whole bool) {
 		return data
 	}
 	wanted := func(dir string) bool {
-		return dir != "src/cmd" && dir != "src/vendor" && path.Base(dir) != "testdata"
+		return dir != "src/cmd" && path.Base(dir) != "testdata" && !strings.HasPrefix(path.Base(dir), "_")
 	}
 	add("VERSION", read("VERSION"))
 	add("go.mod", []byte("module golang.org/toolchain\n"))
@@ -223,7 +240,6 @@ func (e *ecosystem) publishToolchain(whole bool) {
 	} else {
 		add("bin/go", read("bin/go"))
 		add("go.env", read("go.env"))
-		wanted = func(dir string) bool { return dir != "src/cmd" && path.Base(dir) != "testdata" }
 	}
 	for _, top := range []string{"src", "pkg/tool", "pkg/include"} {
 		err := filepath.WalkDir(filepath.Join(root, filepath.FromSlash(top)), func(name string, d os.DirEntry, err error) error {

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -148,49 +146,4 @@ func (v *verifier) opinion(ctx context.Context, sp spec.Spec) (rec spec.Record, 
 		err = fmt.Errorf("its opinion is of %s instead of %s", rec.Spec, sp)
 	}
 	return rec, logged, err
-}
-
-// open reports whether the other side's record was not seen yet.
-func (a Agreement) open() bool { return a.LogID < 0 }
-
-// confirm looks for the records of those who only gave an opinion.
-func (s *Service) confirm(ctx context.Context, out built, res Result) {
-	rec := out.record
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.VerifyTimeout.D())
-	defer cancel()
-	seen := map[string]int64{}
-	for _, v := range s.verifiers {
-		if !slices.ContainsFunc(res.Agreed, func(a Agreement) bool { return a.open() && a.Key == v.text }) {
-			continue
-		}
-		o := v.lookup(ctx, rec.Spec).compare(rec)
-		switch {
-		case o.differs:
-			s.differs(ctx, v, out, o)
-		case o.same:
-			seen[v.text] = o.LogID
-		case ctx.Err() == nil:
-			s.logger.Warn("a verifier has not logged what it said", "verifier", v.name, "spec", rec.Spec.String(), "err", o.Error)
-		}
-	}
-	if len(seen) == 0 {
-		return
-	}
-	s.logger.Info("verifiers have logged the same", "spec", rec.Spec.String(), "count", len(seen), "verifiers", slices.Sorted(maps.Keys(seen)))
-	res.Agreed = slices.Clone(res.Agreed)
-	for i, a := range res.Agreed {
-		if id, ok := seen[a.Key]; ok {
-			res.Agreed[i].LogID = id
-		}
-	}
-	if err := s.results.saveResult(res); err != nil {
-		s.logger.Error("keeping a result", "spec", rec.Spec.String(), "err", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i, r := range s.recent {
-		if r.Spec == res.Spec && r.LogID == res.LogID {
-			s.recent[i].Agreed = res.Agreed
-		}
-	}
 }

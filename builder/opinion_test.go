@@ -202,7 +202,7 @@ func TestOpinions(t *testing.T) {
 				if len(ts.Status(t.Context()).Alarms) > 0 {
 					t.Error("an alarm too early")
 				}
-				ts.confirm(t.Context(), built{record: truth}, Result{Spec: sp, State: StateSuccess, Sum: truth.Sum, Agreed: agreed})
+				ts.confirm(t.Context(), built{record: truth}, Result{Spec: sp, State: StateSuccess, Sum: truth.Sum, Agreed: agreed, Pending: ts.pending(agreed)})
 			}
 			if st := ts.Status(t.Context()); (len(st.Alarms) > 0) != tc.alarm {
 				t.Errorf("alarms %v", st.Alarms)

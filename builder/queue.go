@@ -29,7 +29,8 @@ type job struct {
 	state     State
 	position  int
 	tries     int
-	large     bool // needs more than one build's share of the memory
+	out       *built // of a good build that too few verifiers agreed with; only its runner's
+	large     bool   // needs more than one build's share of the memory
 	notBefore time.Time
 	started   time.Time
 	lines     []string

@@ -33,7 +33,8 @@ type Result struct {
 	SHA256  string      // the full hash, hex
 	LogID   int64       // number of the record in the log
 	Removed bool        // the binary was removed to save space; asking for it builds it again
-	Agreed  []Agreement `json:",omitempty"` // the verifiers that came to the same sum before it was logged
+	Agreed  []Agreement `json:",omitempty"` // the verifiers that came to the same sum
+	Pending []string    `json:",omitempty"` // keys of verifiers whose records are looked at now that it is logged
 
 	// In states "failed" and "tempfailed".
 	Error    string // one sentence or more, without local paths

@@ -55,6 +55,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer janitor.Stop()
 	idle := make(chan struct{}, 1) // a build ended
 	var trimmed, measured time.Time
+	s.confirmRecent(ctx)
 	for ctx.Err() == nil {
 		if running.Load() == 0 && s.trimDue.Load() {
 			s.trim()
@@ -125,16 +126,23 @@ func (s *Service) work(serving, ctx context.Context, j *job, release func()) {
 	logger.Info("build starts", "try", j.tries, "client", j.client)
 	b := &build{s: s, spec: j.spec, large: j.large, live: func(l string) { s.queue.line(j, l) }}
 	var out built
-	err := s.room()
-	if err == nil {
-		out, err = b.run(ctx)
+	var err error
+	if j.out != nil && s.blobs.has(fmt.Sprintf("%x", j.out.sha256)) {
+		out = *j.out // built in an earlier try
+	} else if err = s.room(); err == nil {
+		if out, err = b.run(ctx); err == nil {
+			out.started, out.took = started, time.Since(started)
+		}
 	}
 	res := Result{Spec: j.spec, Started: started.UTC(), Took: time.Since(started), Steps: b.steps, Missing: s.sb.Missing(), Tries: j.tries}
 	if err == nil {
-		res.Toolchain = out.toolchain
+		res.Toolchain, res.Started, res.Took, res.Steps = out.toolchain, out.started.UTC(), out.took, out.steps
 		s.queue.built(j, out.record)
 		release()
 		err = s.record(ctx, out, &res)
+		if j.out = nil; errors.Is(err, errNotAgreed) {
+			j.out = &out
+		}
 	}
 	var f *Failure
 	if err != nil {
@@ -147,7 +155,7 @@ func (s *Service) work(serving, ctx context.Context, j *job, release func()) {
 	case f == nil:
 		logger.Info("build done", "sum", res.Sum, "size", res.Size, "took", res.Took.Round(time.Millisecond), "steps", stepsText(res.Steps))
 		s.finish(j, res, false)
-		if slices.ContainsFunc(res.Agreed, Agreement.open) {
+		if len(res.Pending) > 0 {
 			s.background.Go(func() { s.confirm(serving, out, res) })
 		}
 	case errors.Is(context.Cause(ctx), errClosing):
@@ -214,7 +222,7 @@ func (s *Service) record(ctx context.Context, out built, res *Result) error {
 	if err != nil {
 		return temporary("The build server could not write its log.", err)
 	}
-	res.State, res.LogID, res.Agreed = StateSuccess, id, agreed
+	res.State, res.LogID, res.Agreed, res.Pending = StateSuccess, id, agreed, s.pending(agreed)
 	res.Size, res.Sum, res.SHA256 = out.record.Size, out.record.Sum, fmt.Sprintf("%x", out.sha256)
 	return nil
 }

@@ -89,6 +89,8 @@ type Service struct {
 	metrics    *metrics
 	clients    *clientLimits
 	verifiers  []*verifier
+	circles    *circles
+	pause      time.Duration // between asking for a verifier's record and asking again
 
 	dir                       string
 	modCache, goPath, workDir string
@@ -135,7 +137,7 @@ func New(o Options) (_ *Service, err error) {
 		goProxy: o.GOPROXY, goSumDB: o.GOSUMDB, dir: o.Dir,
 		modCache: filepath.Join(o.Dir, "modcache"), goPath: filepath.Join(o.Dir, "gopath"), workDir: filepath.Join(o.Dir, "work"),
 		std:  &stdCaches{dir: filepath.Join(o.Dir, "std"), all: map[string]*stdCache{}},
-		temp: map[spec.Spec]Result{}, patient: patient, metrics: newMetrics(o.Metrics)}
+		temp: map[spec.Spec]Result{}, patient: patient, circles: newCircles(), pause: time.Minute, metrics: newMetrics(o.Metrics)}
 	if s.pages == nil {
 		s.pages = plainPages{s}
 	}

@@ -27,6 +27,8 @@ type verifier struct {
 	base string // address of its pages
 	http *http.Client
 	log  *tlog.Client
+
+	asksBack bool // it answers only after our record is logged
 }
 
 // base returns the address of the verifier's log.
@@ -70,7 +72,7 @@ func openVerifier(v Verifier, dir string, logger *slog.Logger, reg *metric.Regis
 	if err != nil {
 		return nil, fmt.Errorf("verifier %s: %w", name, err)
 	}
-	return &verifier{name: name, key: key, text: v.Key, base: strings.TrimSuffix(base, "/tlog"), http: hc, log: c}, nil
+	return &verifier{name: name, key: key, text: v.Key, base: strings.TrimSuffix(base, "/tlog"), http: hc, log: c, asksBack: v.AsksBack}, nil
 }
 
 // An opinion is what a verifier says of a spec.
@@ -79,6 +81,7 @@ type opinion struct {
 	Record   string // its record, "" with an error
 	Error    string
 	LogID    int64 // of its record; -1: it signed the record, and has not logged it yet
+	circle   bool  // it asked for the same meanwhile
 	sum      string
 	key      string
 	same     bool
@@ -100,7 +103,13 @@ func decide(opinions []opinion, require, outstanding int) (agreed, hopeless bool
 // agree asks the verifiers, all at once, until enough of them have the same sum.
 func (s *Service) agree(ctx context.Context, out built) ([]Agreement, error) {
 	rec := out.record
-	if len(s.verifiers) == 0 {
+	var first []*verifier
+	for _, v := range s.verifiers {
+		if !v.asksBack {
+			first = append(first, v)
+		}
+	}
+	if len(first) == 0 {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.VerifyTimeout.D())
@@ -109,12 +118,12 @@ func (s *Service) agree(ctx context.Context, out built) ([]Agreement, error) {
 		*verifier
 		opinion
 	}
-	answers := make(chan answer, len(s.verifiers))
-	for _, v := range s.verifiers {
-		go func() { answers <- answer{v, v.ask(ctx, rec.Spec).compare(rec)} }()
+	answers := make(chan answer, len(first))
+	for _, v := range first {
+		go func() { answers <- answer{v, v.ask(ctx, rec.Spec, s.circles).compare(rec)} }()
 	}
 	var opinions []opinion
-	for left := len(s.verifiers); left > 0; {
+	for left := len(first); left > 0; {
 		a := <-answers
 		left--
 		opinions = append(opinions, a.opinion)
@@ -134,13 +143,19 @@ func (s *Service) agree(ctx context.Context, out built) ([]Agreement, error) {
 		switch {
 		case o.differs:
 			texts = append(texts, o.Verifier+" came to another sum")
+		case o.circle:
+			texts = append(texts, o.Verifier+" asked for the same build in turn")
+			s.logger.Warn("a verifier asks for the same build, so that neither can log it first; set asks_back for it", "verifier", o.Verifier, "err", o.Error)
 		case o.Error != "":
 			texts = append(texts, o.Verifier+" could not be asked")
 			s.logger.Warn("asking a verifier", "verifier", o.Verifier, "err", o.Error)
 		}
 	}
-	return nil, temporary(fmt.Sprintf("The result is not logged: fewer than %d verifiers have the same (%s).", s.cfg.Require, strings.Join(texts, ", ")), nil)
+	return nil, temporary(fmt.Sprintf("The result is not logged: fewer than %d verifiers have the same (%s).", s.cfg.Require, strings.Join(texts, ", ")), errNotAgreed)
 }
+
+// errNotAgreed is a good build that too few verifiers agree with.
+var errNotAgreed = errors.New("too few verifiers agree")
 
 func agreements(opinions []opinion) []Agreement {
 	var out []Agreement
@@ -162,10 +177,15 @@ func (o opinion) compare(rec spec.Record) opinion {
 }
 
 // ask returns a verifier's opinion; it builds when it has none yet.
-func (v *verifier) ask(ctx context.Context, sp spec.Spec) opinion {
+func (v *verifier) ask(ctx context.Context, sp spec.Spec, c *circles) opinion {
 	rec, logged, err := v.opinion(ctx, sp)
 	switch {
-	case errors.Is(err, errNoOpinions) || err == nil && logged:
+	case errors.Is(err, errNoOpinions):
+		end := c.ask(sp, v.addrs(ctx))
+		o := v.lookup(ctx, sp)
+		o.circle = end() && o.Error != ""
+		return o
+	case err == nil && logged:
 		return v.lookup(ctx, sp)
 	case err != nil:
 		return opinion{Verifier: v.name, key: v.text, Error: err.Error()}

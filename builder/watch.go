@@ -130,7 +130,13 @@ func (s *Service) lookup(ctx context.Context, key string, who asker) error {
 	if err != nil {
 		return notFound(sentence(printable(err.Error())))
 	}
+	ctx, done := s.circles.wait(ctx, sp, who.addr)
+	defer done()
 	res, err := s.Watch(ctx, sp, who.client, nil)
+	if errors.Is(err, errCircle) {
+		retryAfter(who.header, errCircle)
+		return errCircle
+	}
 	if err != nil {
 		f := failureOf(err)
 		if ctx.Err() == nil {
