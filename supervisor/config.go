@@ -126,6 +126,7 @@ type WebConfig struct {
 type Config struct {
 	State   string // folder
 	File    string // configuration file, for the status
+	Socket  string // control socket; "" = in the state folder
 	Service ServiceConfig
 	Updates UpdatesConfig
 	Process ProcessConfig

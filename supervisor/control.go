@@ -373,7 +373,7 @@ func (e *Engine) progressOf(u *update, now time.Time, stepNames map[State]string
 	if p.Step == "" {
 		p.Step = stepNames[u.State]
 	}
-	if u.State == StateProbation {
+	if u.State == StateProbation || u.State == StateWatched {
 		if left := u.Deadline.Sub(now); left > 0 {
 			p.Detail = fmt.Sprintf("%d s left", int(left.Seconds()+0.999))
 		}

@@ -108,6 +108,12 @@ type Deps struct {
 	Successor Successor
 	// Inherited is what the version before handed over, nil after an ordinary start.
 	Inherited *handoff.Bundle
+	// Standby is the version before, when it stands by until this one has proven
+	// itself.
+	Standby *Standby
+	// Signals are the ones that this program handles; none is lost when another
+	// version takes over. nil = none are handled.
+	Signals *handoff.Signals
 	// Handovers are parts that live on in the next version of upkeep.
 	Handovers []Handover
 	// Received are the sockets that systemd passed or kept; StoreFile has it keep

@@ -84,6 +84,7 @@ type Engine struct {
 
 	appointTimer *time.Timer
 	trial        bool            // this is a version on trial: it changes nothing
+	standIn      standIn         // this version stood by, and why it supervises
 	taken        bool            // the version before handed everything over
 	runCtx       context.Context // of Run: ends when upkeep is told to
 
@@ -153,6 +154,7 @@ func newEngine(cfg Config, deps Deps, trial bool) (*Engine, error) {
 	e.killCtx, e.kill = context.WithCancel(context.Background())
 	e.deps.Self.Started = deps.Now()
 	e.deps.Self.Pid = os.Getpid()
+	deps.Inherited.Get(standInKey, &e.standIn)
 	if e.trial = trial; !trial {
 		if err := e.takeFolder(cfg.State); err != nil {
 			return nil, err
@@ -218,6 +220,7 @@ func (e *Engine) Run(ctx context.Context) (status int, err error) {
 	bg, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	status, err = e.run(ctx, func() { wg.Go(func() { e.poll(bg) }) })
+	e.deps.Standby.Leave()
 	e.front.close()
 	// Nobody reads messages any more: say so before waiting for those who send some.
 	close(e.ended)
@@ -236,7 +239,13 @@ func (e *Engine) run(ctx context.Context, poll func()) (status int, err error) {
 	if err != nil {
 		e.addEvent(Event{Kind: "left_over", Text: err.Error()})
 	}
+	if e.standIn.Stop {
+		var stop context.CancelFunc
+		ctx, stop = context.WithCancel(ctx)
+		stop()
+	}
 	if taken {
+		e.recoverSelf()
 		return e.loop(ctx, poll)
 	}
 	if said, err := e.deps.Runner.Recover(); err != nil {
@@ -245,6 +254,9 @@ func (e *Engine) run(ctx context.Context, poll func()) (status int, err error) {
 		e.log.Warn(said)
 	}
 	e.recoverGroups()
+	if e.standIn.Stop {
+		return 0, nil // the service has ended, as it was to
+	}
 	// Before anything is written there: what is being written looks the same.
 	if err := e.place.Clean(); err != nil {
 		e.log.Warn("left-over files stay", "err", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"example.org/upkeep/supervisor/handoff"
@@ -47,6 +48,8 @@ func (e *Engine) handed() handedEngine {
 type attacher interface {
 	Handoff(b *handoff.Bundle, p process.Process) error
 	Attach(b *handoff.Bundle, s process.Spec) (process.Process, error)
+	// Adopt is Attach for a process that is no child of ours.
+	Adopt(b *handoff.Bundle, s process.Spec) (process.Process, error)
 }
 
 // handOver replaces this program by its next version. It returns when that
@@ -71,9 +74,7 @@ func (e *Engine) handOver(ctx context.Context, u update) outcome {
 		err = e.deps.Output.Handoff(b)
 	}
 	if err == nil {
-		if errDo := e.do(ctx, func() { err = e.replace(ctx, b, u) }); errDo != nil {
-			err = errDo
-		}
+		err = e.exchange(ctx, b, u)
 	}
 	if e.deps.Output != nil {
 		e.deps.Output.Resume()
@@ -84,14 +85,49 @@ func (e *Engine) handOver(ctx context.Context, u update) outcome {
 	return fail(err)
 }
 
-// replace is the last step, on the engine's goroutine: nothing else happens any more.
-func (e *Engine) replace(ctx context.Context, b *handoff.Bundle, u update) error {
+// exchange hands over what the engine has itself, has this version stand by in
+// another process, and replaces it in this one.
+func (e *Engine) exchange(ctx context.Context, b *handoff.Bundle, u update) error {
+	onEngine := func(f func() error) (err error) {
+		if errDo := e.do(ctx, func() { err = f() }); errDo != nil {
+			return errDo
+		}
+		return err
+	}
+	var proc process.Process
+	defer func() { _ = e.do(context.Background(), e.resumeParts) }() // when the engine has ended, nothing is to be resumed
+	err := onEngine(func() error {
+		proc = e.proc
+		return e.prepare(b, u)
+	})
+	if err != nil {
+		return err
+	}
+	stop, err := e.deps.Successor.StandBy(ctx, e.conf().State, b)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	// From here on a signal to end ends this process, and the one that stands by
+	// does what it was for.
+	defer e.deps.Signals.Hold()()
+	return onEngine(func() error {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case e.stopping || e.runCtx.Err() != nil:
+			return errors.New("upkeep was stopped")
+		case e.proc != proc:
+			return errors.New("the service ended in the middle of it")
+		}
+		return e.deps.Successor.Replace(e.conf().State, u.open, u.ToFile, b)
+	})
+}
+
+// prepare puts what the engine has itself into the bundle.
+func (e *Engine) prepare(b *handoff.Bundle, u update) error {
 	runner, ok := e.deps.Runner.(attacher)
 	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case e.stopping || e.runCtx.Err() != nil:
-		return errors.New("upkeep was stopped")
 	case !ok:
 		return errors.New("the service can't be handed over")
 	case e.proc == nil:
@@ -99,17 +135,15 @@ func (e *Engine) replace(ctx context.Context, b *handoff.Bundle, u update) error
 	case e.lock == nil:
 		return errors.New("the state folder is not ours")
 	}
-	err := errors.Join(runner.Handoff(b, e.proc), b.Put(engineKey, e.handed()), b.Add(lockFile, e.lock.Conn()), e.handOff(b))
-	if err != nil {
-		e.resumeParts(b)
-		return err
-	}
 	if e.dirty {
 		_ = e.save() // save reports
 	}
-	err = e.deps.Successor.Replace(e.conf().State, u.open, u.ToFile, b)
-	e.resumeParts(b)
-	return err
+	cfg := e.conf()
+	order := standbyOrder{
+		Pid: os.Getpid(), Socket: orText(cfg.Socket, ControlSocket(ControlConfig{}, cfg.State)), To: u.To, Path: cfg.Service.Path, API: APIVersion,
+		Ready: max(commandReady, cfg.Self.Probation.D()), Wait: cfg.Self.Probation.D(),
+	}
+	return errors.Join(runner.Handoff(b, e.proc), b.Put(engineKey, e.handed()), b.Put(standbyKey, order), b.Add(lockFile, e.lock.Conn()), e.handOff(b))
 }
 
 // handOff puts what the engine's own parts keep into the bundle.
@@ -118,10 +152,10 @@ func (e *Engine) handOff(b *handoff.Bundle) error {
 }
 
 // resumeParts goes on with them when nobody took over.
-func (e *Engine) resumeParts(*handoff.Bundle) { e.listening.keeper.Resume() }
+func (e *Engine) resumeParts() { e.listening.keeper.Resume() }
 
 // takeOver goes on where the version before stopped: with its process, which is
-// our child. It reports whether there was anything to go on with.
+// our child unless this version stood by. It reports whether there was anything to go on with.
 func (e *Engine) takeOver(b *handoff.Bundle) (bool, error) {
 	var h handedEngine
 	runner, ok := e.deps.Runner.(attacher)
@@ -131,7 +165,11 @@ func (e *Engine) takeOver(b *handoff.Bundle) (bool, error) {
 	e.listening.keeper.Adopt(b)
 	spec := e.processSpec(e.current)
 	c := e.takeOverCompany(b, &spec)
-	p, err := runner.Attach(b, spec)
+	attach := runner.Attach
+	if e.standIn.Reason != "" {
+		attach = runner.Adopt
+	}
+	p, err := attach(b, spec)
 	if err != nil {
 		c.end(e)
 		return false, fmt.Errorf("the version before handed the service over, but: %w", err)

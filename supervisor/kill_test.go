@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -39,8 +38,9 @@ type order struct {
 	Releases []string
 	Self     []string // versions of upkeep; the program's name says which one it is
 	// The fault: at the write of the state by this number (from 1), do.
-	At int
-	Do string // "kill before", "kill between", "kill after", "full" (from then on)
+	At    int
+	Hasty string // a version of upkeep that doesn't answer on "trial" or in "command" is given up soon
+	Do    string // "kill before", "kill between", "kill after", "full" (from then on)
 }
 
 // faultDisk lets a write of the state fail, or this process die in it.
@@ -100,11 +100,34 @@ func testSupervisor(dir string) int {
 	if err != nil {
 		panic(err)
 	}
+	switch {
+	case o.Hasty == "trial":
+		trialReady, probeTime = 2*time.Second, 500*time.Millisecond
+	case o.Hasty == "command":
+		commandReady = 2 * time.Second
+		if StandsBy(inherited) {
+			probeTime = 500 * time.Millisecond
+		}
+	}
+	end := []os.Signal{syscall.SIGTERM}
+	if StandsBy(inherited) {
+		if err := StandBy(inherited, end, nil, log); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 93
+		}
+		return 0
+	}
+	socket, onTrial := OnTrial(inherited)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	sigs := handoff.Catch(end, nil)
+	go sigs.Each(func(os.Signal) { cancel() })
+	standby := Arrived(inherited)
 	process.Expect(inherited)
 	runner := process.NewOS(o.Config.State, log)
 	deps := Deps{
 		Versions: b, Binaries: b, Inspect: inspectByName, Metrics: metric.New(), Runner: runner, Commands: runner.Command,
-		Disk: &faultDisk{order: o}, Log: log, Output: process.NewOutput(io.Discard, io.Discard), Inherited: inherited,
+		Disk: &faultDisk{order: o}, Log: log, Output: process.NewOutput(io.Discard, io.Discard), Inherited: inherited, Standby: standby, Signals: sigs,
 	}
 	if len(o.Self) > 0 {
 		deps.Successor = OSSuccessor{runner}
@@ -115,11 +138,8 @@ func testSupervisor(dir string) int {
 		deps.StoreFile = func(name string, f *os.File) { up.StoreFile(notify.Named{Name: name, File: f}) }
 		deps.ForgetFile = up.RemoveFile
 	}
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer cancel()
 	doors := NewDoors(ctx, inherited, log)
 	deps.Handovers = []Handover{doors}
-	socket, onTrial := OnTrial(inherited)
 	if len(o.Self) > 0 {
 		misbehave(deps.Self.Version, onTrial, &deps)
 	}
@@ -177,13 +197,25 @@ type outside struct {
 	cmd   *exec.Cmd
 	// command makes cmd; nil = as usual
 	command func() *exec.Cmd
-	out     bytes.Buffer
+	out     said
 	done    chan struct{}
+}
+
+// said is what was written to a file.
+type said struct{ file string }
+
+func (s said) String() string {
+	data, err := os.ReadFile(s.file)
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
 }
 
 func newOutside(t *testing.T, behaviour string) *outside {
 	t.Helper()
 	o := &outside{bench: newBench(t, behaviour)}
+	o.out.file = filepath.Join(t.TempDir(), "stderr")
 	o.cfg.Health.Probation = config.Duration(100 * time.Millisecond)
 	o.cfg.Health.Interval = config.Duration(20 * time.Millisecond)
 	o.order.Config = o.cfg
@@ -208,9 +240,12 @@ func (o *outside) run() {
 		o.cmd = o.command()
 	}
 	o.cmd.Env = append(append(os.Environ(), envSupervisor+"="+o.dir, fmt.Sprint(envTest, "=", os.Getpid())), o.env...)
-	o.cmd.Stderr = &o.out
-	// A service that outlives its supervisor holds our pipe open.
-	o.cmd.WaitDelay = 10 * time.Millisecond
+	stderr, err := os.OpenFile(o.out.file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	defer stderr.Close()
+	o.cmd.Stderr = stderr
 	if err := o.cmd.Start(); err != nil {
 		o.t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ const (
 	StateSwitching   State = "switching"    // the symlink is being replaced
 	StateStarting    State = "starting"     // the new process is being started
 	StateProbation   State = "probation"    // the new process has to prove itself
+	StateWatched     State = "watched"      // a new upkeep is in command, and the one before stands by
 	StateCommitted   State = "committed"    // the new version stays
 	StateRollingBack State = "rolling_back" // the previous binary is being put back and started
 	StateRolledBack  State = "rolled_back"  // the previous version runs again
@@ -129,9 +130,10 @@ var transitions = map[State]map[event]State{
 
 // selfTransitions is the same machine for updates of upkeep itself. The new
 // version is on probation as a child, while this one goes on with everything;
-// only what has passed takes its place, in the same process. Upkeep's name
-// stands for the new version when that has taken over, so that whatever goes
-// wrong before leads back to the old one, at the latest with the next start.
+// only what has passed takes its place, in the same process, and is watched
+// there by the old one for as long again. Upkeep's name stands for the new
+// version when that is over, so that whatever goes wrong before leads back to the
+// old one, at the latest with the next start.
 var selfTransitions = map[State]map[event]State{
 	StateIdle: {
 		evPlan:    StateScheduled,
@@ -176,11 +178,17 @@ var selfTransitions = map[State]map[event]State{
 		evRecover: StateIdle,
 	},
 	StateStarting: {
-		evDone:    StateSwitching, // said by the new version, when it has taken over
+		evDone:    StateWatched, // said by the new version, when it has taken over
 		evFail:    StateRolledBack,
 		evExit:    StateIdle,
 		evStop:    StateIdle,
 		evRecover: StateRolledBack, // the new version took over and ended before it said so
+	},
+	StateWatched: {
+		evDone:    StateSwitching,
+		evExit:    StateWatched, // the service ends and is started again as ever
+		evStop:    StateIdle,
+		evRecover: StateRolledBack, // it ended, or was ended by the version that stood by
 	},
 	StateSwitching: {
 		evDone:    StateCommitted,

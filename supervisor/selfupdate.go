@@ -18,12 +18,13 @@ var selfSteps = map[State]string{
 	StateVerified:   "Check what it says of itself",
 	StateProbation:  "Try it beside the running one",
 	StateStarting:   "Take over, with everything that is open",
+	StateWatched:    "Watch it in command, with the version before standing by",
 	StateSwitching:  "Put it under upkeep's name",
 	StateCommitted:  "Done",
 	StateRolledBack: "The version before goes on",
 }
 
-var selfOrder = []State{StateFetching, StateVerified, StateProbation, StateStarting, StateSwitching, StateCommitted}
+var selfOrder = []State{StateFetching, StateVerified, StateProbation, StateStarting, StateWatched, StateSwitching, StateCommitted}
 
 // kindOther is the kind of verification failures of binaries that aren't what
 // they were said to be.
@@ -170,6 +171,15 @@ func (e *Engine) enterSelf(u *update, s State) {
 		})
 	case StateStarting:
 		e.startSelf(u, func(ctx context.Context) outcome { return e.handOver(ctx, c) })
+	case StateWatched:
+		wait := e.conf().Self.Probation.D()
+		u.Deadline = e.now().Add(wait)
+		e.startSelf(u, func(ctx context.Context) outcome {
+			if err := e.deps.Standby.proven(ctx, wait); err != nil {
+				return outcome{event: evStop}
+			}
+			return outcome{event: evDone}
+		})
 	case StateSwitching:
 		e.startSelf(u, func(context.Context) outcome {
 			if err := e.selfPlace().Switch(c.ToFile); err != nil {
@@ -292,11 +302,14 @@ func (e *Engine) recoverSelf() {
 	case u == nil:
 	case u.State == StateScheduled || u.State == StateIdle:
 		e.doc.Self.Update = nil
-	case u.State != StateStarting && u.State != StateSwitching:
+	case u.State != StateStarting && u.State != StateWatched && u.State != StateSwitching:
 		e.selfEvent(evRecover, "upkeep ended while it was preparing an update of itself")
 	case e.selfRunning() == u.To:
-		// Started under upkeep's name, so it had taken over and said so.
-		e.TookOver()
+		// Started under upkeep's name, so it had proven itself; TookOver follows.
+		u.State = StateStarting
+	case e.standIn.Reason != "":
+		u.Blame = !e.standIn.Stop
+		e.selfEvent(evRecover, e.standIn.Reason)
 	default:
 		// Without a reboot in between it was the new version that ended.
 		u.Blame = u.Boot != "" && u.Boot == process.BootID()
@@ -309,11 +322,10 @@ func (e *Engine) recoverSelf() {
 func (e *Engine) TookOver() {
 	e.post(func() {
 		u := e.doc.Self.Update
-		if u == nil || u.State != StateStarting && u.State != StateSwitching || u.To != e.selfRunning() {
+		if u == nil || u.State != StateStarting || u.To != e.selfRunning() {
 			return
 		}
 		e.log.Info("took over", "from", u.From.String(), "to", u.To.String(), "pid", os.Getpid(), "after", e.now().Sub(u.StepFrom).Round(time.Millisecond))
-		u.State = StateStarting
 		e.selfEvent(evDone, "")
 	})
 }

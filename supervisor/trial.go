@@ -16,6 +16,10 @@ import (
 type Successor interface {
 	// Try starts one beside this one, with the bundle. It ends with ctx.
 	Try(ctx context.Context, dir, file string, b *handoff.Bundle) (Tried, error)
+	// StandBy starts this version once more, with the bundle, to look after the
+	// one that is going to take its place, and completes the bundle for that.
+	// Until then stop ends it.
+	StandBy(ctx context.Context, dir string, b *handoff.Bundle) (stop func(), err error)
 	// Replace starts one in the place of this one, in the same process. It
 	// returns only when that failed.
 	Replace(dir string, open *os.File, file string, b *handoff.Bundle) error
@@ -85,9 +89,17 @@ func (e *Engine) newTrial(u update) (*trial, error) {
 	return t, err
 }
 
-const (
+// Variables for tests.
+var (
 	// trialReady is how long a version on trial may take at least until it answers.
 	trialReady = 10 * time.Second
+	// commandReady is the same in command.
+	commandReady = 10 * time.Second
+	// probeTime bounds one question.
+	probeTime = 5 * time.Second
+)
+
+const (
 	// trialPace is the time between two questions.
 	trialPace = 200 * time.Millisecond
 	// trialMisses is how many questions in a row may stay without answer.
@@ -107,50 +119,95 @@ func (e *Engine) try(ctx context.Context, t *trial) outcome {
 		return outcome{event: evFail, reason: err.Error(), apply: blame}
 	}
 	defer tried.Stop()
-	fail := func(format string, args ...any) outcome {
-		return outcome{event: evFail, reason: fmt.Sprintf(format, args...), apply: blame}
-	}
 	client := NewClient(t.socket)
+	o := observe(ctx, observation{
+		ended: tried.Done(), how: tried.How, when: "on trial", ready: t.ready, wait: t.wait,
+		probe: func(ctx context.Context) error { return t.probe(ctx, client) },
+	})
+	switch {
+	case o.stopped:
+		return outcome{event: evStop}
+	case o.reason != "":
+		return outcome{event: evFail, reason: o.reason, apply: blame}
+	}
+	return outcome{event: evDone}
+}
+
+// An observation is of a version of upkeep that has to prove itself.
+type observation struct {
+	ended <-chan struct{} // it has, which it is not to do
+	how   func() string   // it ended
+	left  <-chan struct{} // it needs to prove nothing any more; nil = it can't
+	ready time.Duration   // until it answers
+	wait  time.Duration   // for which it has to answer then
+	probe func(context.Context) error
+	when  string // for reasons
+}
+
+// verdict is the end of an observation: well without a reason.
+type verdict struct {
+	reason  string
+	stopped bool // by the context, or because it left
+}
+
+// observe asks a version again and again until it has proven itself, or failed.
+func observe(ctx context.Context, o observation) verdict {
+	fail := func(format string, args ...any) verdict {
+		return verdict{reason: o.when + " it " + fmt.Sprintf(format, args...)}
+	}
 	start, ever, missed := time.Now(), false, 0
 	for {
 		select {
 		case <-ctx.Done():
-			return outcome{event: evStop}
-		case <-tried.Done():
-			return fail("on trial it %s", tried.How())
+			return verdict{stopped: true}
+		case <-o.left:
+			return verdict{stopped: true}
+		case <-o.ended:
+			return fail("%s", o.how())
 		case <-time.After(trialPace):
 		}
-		err := t.probe(ctx, client)
+		asking, cancel := context.WithTimeout(ctx, probeTime)
+		answer := make(chan error, 1)
+		go func() { answer <- o.probe(asking) }()
+		var err error
+		select {
+		case err = <-answer:
+		case <-o.left:
+		case <-o.ended: // its socket may still be there, so the answer would be waited for
+		}
+		cancel()
+		select {
+		case <-o.left:
+			return verdict{stopped: true}
+		case <-o.ended:
+			return fail("%s", o.how())
+		default:
+		}
 		since := time.Since(start)
 		switch {
 		case ctx.Err() != nil:
-			return outcome{event: evStop}
+			return verdict{stopped: true}
 		case err == nil:
 			missed = 0
 			if !ever {
 				// Its time counts from when it was there.
 				ever, start, since = true, time.Now(), 0
 			}
-		case !ever && since >= t.ready:
-			return fail("on trial it did not answer within %v: %v", t.ready, err)
+		case !ever && since >= o.ready:
+			return fail("did not answer within %v: %v", o.ready, err)
 		case ever:
 			if missed++; missed >= trialMisses {
-				return fail("on trial it stopped answering: %v", err)
+				return fail("stopped answering: %v", err)
 			}
 		}
-		if ever && missed == 0 && since >= t.wait {
-			return outcome{event: evDone}
+		if ever && missed == 0 && since >= o.wait {
+			return verdict{}
 		}
 	}
 }
 
-// probeTime bounds one question.
-const probeTime = 5 * time.Second
-
 // probe asks a version on trial who it is and what it knows of the service.
 func (t *trial) probe(ctx context.Context, c *Client) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
 	s, err := c.Status(ctx)
 	if err != nil {
 		return err

@@ -329,7 +329,10 @@ func (e *Engine) exited(p process.Process) {
 // endedHow leaves the duration out, so that equal ends are one event.
 func endedHow(x process.Exit) string {
 	x.After = 0
-	if x.Signal != 0 {
+	switch {
+	case x.Unknown:
+		return "nobody saw how"
+	case x.Signal != 0:
 		return fmt.Sprintf("killed by signal %d (%v)", int(x.Signal), x.Signal)
 	}
 	return fmt.Sprintf("exit status %d", x.Code)
@@ -388,6 +391,7 @@ func (e *Engine) startCurrent() error {
 // stop ends the service, then the engine. It wins over an update under way.
 func (e *Engine) stop() {
 	e.stopping = true
+	e.deps.Standby.Leave()
 	e.listening.release()
 	e.log.Info("stopping")
 	if e.selfBusy() {
@@ -424,7 +428,7 @@ func (e *Engine) stopService() {
 			}
 			x := p.Exit()
 			status := x.Status()
-			if sig, _ := signalByName(e.conf().Process.StopSignal); x.Signal == sig && sig != 0 {
+			if sig, _ := signalByName(e.conf().Process.StopSignal); x.Signal == sig && sig != 0 || x.Unknown {
 				status = 0 // it ended as it was asked to
 			}
 			e.quit(status)

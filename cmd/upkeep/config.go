@@ -84,7 +84,7 @@ func (c *Config) engine(file string, args []string) supervisor.Config {
 	service := c.Service
 	service.Args = append(slices.Clone(service.Args), args...)
 	return supervisor.Config{
-		State: c.State, File: file,
+		State: c.State, File: file, Socket: supervisor.ControlSocket(c.Control, c.State),
 		Service: service, Updates: c.Updates, Process: c.Process, Health: c.Health, Hooks: c.Hooks, Self: c.Self, Proxy: c.Proxy,
 	}
 }

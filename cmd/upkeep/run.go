@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -51,9 +50,21 @@ func run(ctx context.Context, file, level string, args []string) error {
 	if err != nil {
 		return err
 	}
+	outliveReaders()
 	inherited, err := handoff.Receive()
 	if err != nil {
 		log.Error("what the version before handed over is lost", "err", err)
+	}
+	if supervisor.StandsBy(inherited) {
+		return supervisor.StandBy(inherited, stopSignals, passedSignals, log)
+	}
+	socket, trial := supervisor.OnTrial(inherited)
+	var signals *handoff.Signals
+	var standby *supervisor.Standby
+	if !trial {
+		signals = handoff.Catch(stopSignals, passedSignals)
+		defer signals.Stop()
+		standby = supervisor.Arrived(inherited)
 	}
 	process.Expect(inherited)
 	// What is wrong with the configuration stops updates only, as long as it
@@ -63,20 +74,17 @@ func run(ctx context.Context, file, level string, args []string) error {
 	if err := engineCfg.CheckStart(); err != nil {
 		return errors.Join(cfgErr, err)
 	}
-	outliveReaders()
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, append(slices.Clone(passedSignals), stopSignals...)...)
-	defer signal.Stop(signals)
 
 	registry := metric.New()
 	registry.Process()
 	deps := supervisor.Deps{
 		Output: process.NewOutput(os.Stdout, os.Stderr), Log: log, Metrics: registry, Kinds: sources.Kinds(),
 		Rest: rest, Self: self(file, cfg.Self.Path, inherited != nil), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()), Inherited: inherited,
+		Standby: standby, Signals: signals,
 	}
 	runner := process.NewOS(cfg.State, log)
 	deps.Runner, deps.Commands, deps.Successor = runner, runner.Command, supervisor.OSSuccessor{Runner: runner}
-	if socket, ok := supervisor.OnTrial(inherited); ok {
+	if trial {
 		return onTrial(ctx, socket, cfg, engineCfg, deps)
 	}
 	up := forSystemd(&deps, log)
@@ -123,7 +131,8 @@ func run(ctx context.Context, file, level string, args []string) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go handleSignals(signals, cancel, engine, up, log)
+	handler := signalHandler{cancel: cancel, engine: engine, up: up, log: log}
+	go signals.Each(handler.handle)
 	go engine.TellSystemd(bg, ctx, up)
 
 	// After the service's start: its start must not wait for them.
@@ -184,27 +193,32 @@ func onTrial(ctx context.Context, socket string, cfg Config, engineCfg superviso
 	return engine.RunTrial(ctx)
 }
 
-// handleSignals stops on the first of the stop signals, kills on the second,
+// A signalHandler stops on the first of the stop signals, kills on the second,
 // and passes everything else on.
-func handleSignals(c <-chan os.Signal, cancel func(), engine *supervisor.Engine, up *notify.Upward, log *slog.Logger) {
-	stopping := false
-	for sig := range c {
-		switch {
-		case sig == reloadSignal:
-			up.Reloading()
-			if err := engine.Reload(context.Background()); err != nil {
-				log.Error(err.Error())
-			}
-			engine.ForwardReload()
-			up.Ready()
-		case !slices.Contains(stopSignals, sig):
-			engine.Forward(sig)
-		case stopping:
-			engine.Kill()
-		default:
-			stopping = true
-			cancel()
+type signalHandler struct {
+	cancel   func()
+	engine   *supervisor.Engine
+	up       *notify.Upward
+	log      *slog.Logger
+	stopping bool
+}
+
+func (h *signalHandler) handle(sig os.Signal) {
+	switch {
+	case sig == reloadSignal:
+		h.up.Reloading()
+		if err := h.engine.Reload(context.Background()); err != nil {
+			h.log.Error(err.Error())
 		}
+		h.engine.ForwardReload()
+		h.up.Ready()
+	case !slices.Contains(stopSignals, sig):
+		h.engine.Forward(sig)
+	case h.stopping:
+		h.engine.Kill()
+	default:
+		h.stopping = true
+		h.cancel()
 	}
 }
 

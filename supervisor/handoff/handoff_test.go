@@ -25,6 +25,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "old":
 		old()
+	case "holder":
+		holder()
 	}
 	if err := taker(); err != nil {
 		fmt.Println("error:", err)

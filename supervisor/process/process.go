@@ -62,8 +62,10 @@ type Exit struct {
 	Code   int            // -1 when it was killed
 	Signal syscall.Signal // 0 unless it was killed
 	Core   bool
-	After  time.Duration // how long it ran
-	Rusage *Rusage
+	// Unknown: it wasn't our child, so neither status nor signal are known.
+	Unknown bool
+	After   time.Duration // how long it ran
+	Rusage  *Rusage
 }
 
 // Rusage is what it used.
@@ -73,6 +75,9 @@ type Rusage struct {
 }
 
 func (e Exit) String() string {
+	if e.Unknown {
+		return fmt.Sprintf("ended after %v, and how is not known, since the upkeep that started it had ended", round(e.After))
+	}
 	if e.Signal != 0 {
 		return fmt.Sprintf("killed by signal %d (%v) after %v", int(e.Signal), e.Signal, round(e.After))
 	}
@@ -82,7 +87,10 @@ func (e Exit) String() string {
 // Status is the exit status to end with after a process that ended so, as a
 // shell gives it.
 func (e Exit) Status() int {
-	if e.Signal != 0 {
+	switch {
+	case e.Unknown:
+		return 1
+	case e.Signal != 0:
 		return 128 + int(e.Signal)
 	}
 	return e.Code

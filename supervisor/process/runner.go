@@ -150,6 +150,7 @@ type osProcess struct {
 	started time.Time
 	done    chan struct{}
 	exit    Exit
+	mark    string // of one that is not our child
 }
 
 func (p *osProcess) Pid() int              { return p.pid }
@@ -168,16 +169,19 @@ func (p *osProcess) Signal(s os.Signal) error {
 
 func (p *osProcess) wait() {
 	st, err := p.proc.Wait()
-	p.exit.After = time.Since(p.started)
-	if err != nil {
-		p.exit.Code = -1
-	} else {
-		p.exit.Code = st.ExitCode()
+	x := Exit{Code: -1, After: time.Since(p.started)}
+	if err == nil {
+		x.Code = st.ExitCode()
 		if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-			p.exit.Signal, p.exit.Core = ws.Signal(), ws.CoreDump()
+			x.Signal, x.Core = ws.Signal(), ws.CoreDump()
 		}
-		p.exit.Rusage = &Rusage{User: st.UserTime(), System: st.SystemTime(), MaxRSS: maxRSS(st)}
+		x.Rusage = &Rusage{User: st.UserTime(), System: st.SystemTime(), MaxRSS: maxRSS(st)}
 	}
+	p.ended(x)
+}
+
+func (p *osProcess) ended(x Exit) {
+	p.exit = x
 	if h := p.spec.Handover; h != nil {
 		h.Ended(p.pid, p.exit)
 	}
@@ -256,7 +260,7 @@ func (p *osProcess) killAll() error {
 		left := killGroup(p.pid)
 		select {
 		case <-p.done:
-			left = p.runner.killOrphans() || left
+			left = p.runner.killOrphans() || p.killMarked() || left
 			if !left {
 				return nil
 			}
