@@ -38,7 +38,7 @@ func Delegated() (*Group, error) {
 // unit's when DelegateSubgroup= put the process into a group of its own.
 func delegated(dir string) (*Group, error) {
 	for _, d := range []string{dir, filepath.Dir(dir)} {
-		if isDelegated(d) {
+		if isDelegated(d) || d != dir && isSubgroup(dir) {
 			if _, err := os.Stat(filepath.Join(d, "cgroup.kill")); err != nil {
 				return nil, fmt.Errorf("%w: the kernel has no cgroup.kill (Linux 5.14)", ErrNone)
 			}
@@ -58,6 +58,15 @@ func isDelegated(dir string) bool {
 		}
 	}
 	return false
+}
+
+// isSubgroup recognises the group of DelegateSubgroup= in our unit, which there
+// is only with Delegate=yes: a user's systemd marks nothing that it delegates.
+func isSubgroup(dir string) bool {
+	unit := filepath.Dir(dir)
+	var st unix.Stat_t
+	return filepath.Base(dir) == subgroup && strings.HasSuffix(unit, ".service") &&
+		unix.Stat(unit, &st) == nil && int(st.Uid) == os.Geteuid() && unix.Access(unit, unix.W_OK) == nil
 }
 
 // place returns the folder of a process's group in the version 2 hierarchy,

@@ -73,6 +73,34 @@ func tree(t *testing.T) string {
 	return dir
 }
 
+// A user's systemd marks nothing: what tells is the subgroup of our own unit.
+func TestSubgroup(t *testing.T) {
+	base := tree(t)
+	for _, tc := range []struct {
+		unit, sub string
+		uid       int
+		ok        bool
+	}{
+		{"upkeep@a.service", "supervisor", os.Geteuid(), true},
+		{"upkeep@b.service", "supervisor", os.Geteuid() + 1, false},
+		{"upkeep@c.service", "init", os.Geteuid(), false},
+		{"d.scope", "supervisor", os.Geteuid(), false},
+	} {
+		unit := filepath.Join(base, tc.unit)
+		own := filepath.Join(unit, tc.sub)
+		if err := os.MkdirAll(own, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(unit, tc.uid, -1); err != nil {
+			t.Fatal(err)
+		}
+		g, err := delegated(own)
+		if (err == nil) != tc.ok || tc.ok && g.dir != unit {
+			t.Errorf("%s/%s of user %d: %+v, %v", tc.unit, tc.sub, tc.uid, g, err)
+		}
+	}
+}
+
 func TestGroup(t *testing.T) {
 	unit := tree(t)
 	own := filepath.Join(unit, "supervisor")
