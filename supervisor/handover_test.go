@@ -231,22 +231,29 @@ func TestHandover(t *testing.T) {
 	// That the load would see a gap.
 	t.Run("restart", func(t *testing.T) {
 		t.Parallel()
-		s := testScale()
-		s.upgrades = min(s.upgrades, 2)
-		c := newCrowd(t, HandoverRestart, s)
-		c.start()
-		c.until("first start", func(s Status, v string) bool { return v != "" && s.Service.Running })
-		clients := c.clients()
-		for _, cl := range clients {
-			cl.wait = 5 * time.Second // datagrams are lost without a word
-		}
-		l := startLoad(t, clients...)
-		c.upgrade()
-		l.report(fmt.Sprintf("restart: %d upgrades, %v start-up", s.upgrades, s.start))
-		if l.clients[0].failed["refused"] == 0 {
-			t.Error("nobody was refused while nothing ran")
-		}
+		restartUnderLoad(t, "restart")
 	})
+}
+
+// restartUnderLoad checks that clients are refused without a handover.
+func restartUnderLoad(t *testing.T, title string, env ...string) {
+	t.Helper()
+	s := testScale()
+	s.upgrades = min(s.upgrades, 2)
+	c := newCrowd(t, HandoverRestart, s)
+	c.cfg.Process.Env = append(c.cfg.Process.Env, env...)
+	c.start()
+	c.until("first start", func(s Status, v string) bool { return v != "" && s.Service.Running })
+	clients := c.clients()
+	for _, cl := range clients {
+		cl.wait = 5 * time.Second // datagrams are lost without a word
+	}
+	l := startLoad(t, clients...)
+	c.upgrade()
+	l.report(fmt.Sprintf("%s: %d upgrades, %v start-up", title, s.upgrades, s.start))
+	if l.clients[0].failed["refused"] == 0 {
+		t.Error("nobody was refused while nothing ran")
+	}
 }
 
 // leave is how long a service takes leave that asks its clients to close their
@@ -278,6 +285,15 @@ func TestHandoverLeave(t *testing.T) {
 			l.within(allowed.perUpgrade*s.upgrades, allowed.share)
 		})
 	}
+}
+
+// Taking leave alone is no handover.
+func TestHandoverLeaveRestart(t *testing.T) {
+	s := testScale()
+	if !s.long {
+		t.Skip("UPKEEP_TEST_LONG=1 runs it")
+	}
+	restartUnderLoad(t, "restart, taking leave", s.leave())
 }
 
 // A bad release is rolled back, and nobody notices.

@@ -157,6 +157,7 @@ image "$work/root.img" "$root" "$(($(du -sm "$root" | cut -f1) * 5 / 4 + 512))M"
 accel=tcg
 [ "${KVM:-no}" = no ] || accel=kvm
 say "The machine ($accel)"
+# qemu 7.2 gets cmpxchg16b wrong when it emulates: newer kernels panic.
 qemu-system-x86_64 -accel "$accel" -cpu max,-cx16 -smp 2 -m 2048 -nographic -no-reboot -nic none -monitor none -serial stdio \
 	-kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initrd.cpio" \
 	-append 'console=ttyS0 quiet loglevel=3 panic=-1 systemd.show_status=0 systemd.mask=serial-getty@ttyS0.service systemd.mask=getty@tty1.service' \
