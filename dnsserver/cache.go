@@ -7,24 +7,29 @@ import "sync/atomic"
 // nothing.
 type cache struct {
 	slots []atomic.Pointer[answer]
+	tags  []atomic.Uint32 // parts of their hashes, so that few answers are looked at in vain
 	next  atomic.Uint32
 }
 
 func newCache(slots int) *cache {
-	return &cache{slots: make([]atomic.Pointer[answer], tableSize(slots))}
+	n := tableSize(slots)
+	return &cache{slots: make([]atomic.Pointer[answer], n), tags: make([]atomic.Uint32, n)}
 }
 
-func (c *cache) bucket(hash uint64) []atomic.Pointer[answer] {
-	i := int(hash%uint64(len(c.slots)/ways)) * ways
-	return c.slots[i : i+ways]
-}
+// bucket returns where the slots for a hash begin.
+func (c *cache) bucket(hash uint64) int { return int(hash%uint64(len(c.slots)/ways)) * ways }
+
+func tag(hash uint64) uint32 { return uint32(hash >> 32) }
 
 // get returns the answer to a question, nil if there is none that is good now;
 // known says that there is one at all.
 func (c *cache) get(key []byte, hash, gen uint64, now int64) (a *answer, known bool) {
-	b := c.bucket(hash)
-	for i := range b {
-		if a := b[i].Load(); a != nil && a.hash == hash && a.key == string(key) {
+	at := c.bucket(hash)
+	for i := at; i < at+ways; i++ {
+		if c.tags[i].Load() != tag(hash) {
+			continue
+		}
+		if a := c.slots[i].Load(); a != nil && a.hash == hash && a.key == string(key) {
 			if a.gen != gen || now >= a.refresh {
 				return nil, true
 			}
@@ -35,10 +40,10 @@ func (c *cache) get(key []byte, hash, gen uint64, now int64) (a *answer, known b
 }
 
 func (c *cache) put(a *answer) {
-	b := c.bucket(a.hash)
+	at := c.bucket(a.hash)
 	victim := -1
-	for i := range b {
-		old := b[i].Load()
+	for i := at; i < at+ways; i++ {
+		old := c.slots[i].Load()
 		if old != nil && old.hash == a.hash && old.key == a.key {
 			victim = i
 			break
@@ -48,9 +53,10 @@ func (c *cache) put(a *answer) {
 		}
 	}
 	if victim < 0 {
-		victim = int(c.next.Add(1) % ways)
+		victim = at + int(c.next.Add(1)%ways)
 	}
-	b[victim].Store(a)
+	c.slots[victim].Store(a)
+	c.tags[victim].Store(tag(a.hash))
 }
 
 // cacheKey completes the name in the query to a key: the same name, type and

@@ -194,7 +194,7 @@ func (s *Server) listenBoth(host, port string) (netip.AddrPort, error) {
 
 // startUDP answers on a socket until ctx ends, at the latest with the server.
 func (s *Server) startUDP(ctx context.Context, c *net.UDPConn) {
-	s.wg.Go(func() { s.serveUDP(c) })
+	s.wg.Go(func() { s.serveUDP(ctx, c) })
 	context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
 }
 

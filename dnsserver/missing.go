@@ -1,7 +1,6 @@
 package dnsserver
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"time"
 
@@ -15,11 +14,11 @@ import (
 
 // An absence is a name that did not exist in one generation of the index.
 type absence struct {
-	name [16]byte // its hash
-	gen  uint64   // plus one
+	nsec digest // of the record that denies it
+	gen  uint64 // plus one
 }
 
-// An absenceTable is a fixed number of slots, found by hash, like [stampTable].
+// An absenceTable is a fixed number of slots, found by digest, like [stampTable].
 type absenceTable struct {
 	slots []absence
 	locks stripes
@@ -30,7 +29,7 @@ func newAbsenceTable(slots int) *absenceTable {
 }
 
 func (t *absenceTable) has(a absence) bool {
-	at := tableBucket(&a.name, len(t.slots))
+	at := tableBucket(&a.nsec, len(t.slots))
 	lock := &t.locks[at/ways%len(t.locks)]
 	lock.Lock()
 	defer lock.Unlock()
@@ -43,12 +42,12 @@ func (t *absenceTable) has(a absence) bool {
 }
 
 func (t *absenceTable) put(a absence) {
-	at := tableBucket(&a.name, len(t.slots))
+	at := tableBucket(&a.nsec, len(t.slots))
 	lock := &t.locks[at/ways%len(t.locks)]
 	lock.Lock()
 	defer lock.Unlock()
 	for i := at; i < at+ways; i++ {
-		if s := &t.slots[i]; s.name == a.name || s.gen != a.gen {
+		if s := &t.slots[i]; s.nsec == a.nsec || s.gen != a.gen {
 			*s = a
 			return
 		}
@@ -66,21 +65,20 @@ func (h *Handler) findMissing(v *view, q *query, now time.Time, how mode) (*answ
 	if a := v.outside(q); a != nil {
 		return a, nil
 	}
-	name := q.name()
-	sum := sha256.Sum256(name)
-	gone := absence{[16]byte(sum[:]), v.gen + 1}
+	d := &q.denied
+	sum := d.missing(v.zone, q.name())
+	gone := absence{sum, v.gen + 1}
 	if !v.absent.has(gone) {
 		if how == crowded && q.do {
 			// A flood of names that nobody asked for lately: no work for them.
 			return nil, errDenialNotSigned
 		}
-		exists, err := v.zone.exists(v.idx, name, &q.path)
+		exists, err := v.zone.exists(v.idx, q.name(), &q.path)
 		if err != nil || exists {
 			return nil, nil
 		}
 		v.absent.put(gone)
 	}
-	d := &q.denied
 	d.answer = answer{aa: true, ede: edeNone}
 	if !q.do || q.co {
 		d.answer.rcode = dns.RcodeNameError
@@ -92,7 +90,7 @@ func (h *Handler) findMissing(v *view, q *query, now time.Time, how mode) (*answ
 	}
 	d.add(soa, uint16(headerLen+q.nameLen-len(v.zone.origin)))
 	if q.do {
-		switch made, err := d.addMissing(v.zone, name, now, how >= signing); {
+		switch made, err := d.addMissing(v.zone.signer, sum, now, how >= signing); {
 		case err == errNotSigned:
 			return nil, errDenialNotSigned
 		case err != nil:
@@ -108,17 +106,21 @@ func (h *Handler) findMissing(v *view, q *query, now time.Time, how mode) (*answ
 // missingBitmap is that of a name that does not exist (RFC 9824, section 3).
 var missingBitmap = appendBitmap(nil, []uint16{dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNXNAME})
 
-// addMissing adds the NSEC record of a name that does not exist and its
-// signatures, and says whether one had to be made.
-func (d *denied) addMissing(z *zone, name []byte, now time.Time, may bool) (made bool, err error) {
+// missing makes the NSEC record of a name that does not exist.
+func (d *denied) missing(z *zone, name []byte) digest {
 	d.key = append(successor(d.key[:0], name), missingBitmap...)
 	d.data[0] = d.key
 	d.set = rrset{name, dns.TypeNSEC, z.denialTTL(), d.data[:]}
-	d.body = d.set.appendTo(d.body, name)
+	return d.set.sum()
+}
+
+// addMissing adds that record and its signatures, and says whether one had to be
+// made.
+func (d *denied) addMissing(s *signer, sum digest, now time.Time, may bool) (made bool, err error) {
+	d.body = d.set.appendTo(d.body, d.set.owner)
 	d.answer.ns++
-	sum := d.set.sum()
-	for i := range z.signer.zoneKeys {
-		st, fresh, err := z.signer.stamp(&d.set, sum, i, now, may)
+	for i := range s.zoneKeys {
+		st, fresh, err := s.stamp(&d.set, sum, i, now, may)
 		if err != nil {
 			return false, err
 		}
@@ -128,7 +130,7 @@ func (d *denied) addMissing(z *zone, name []byte, now time.Time, may bool) (made
 		d.body = binary.BigEndian.AppendUint16(d.body, dns.ClassINET)
 		d.body = binary.BigEndian.AppendUint32(d.body, d.set.ttl)
 		length := len(d.body)
-		d.body = z.signer.appendStamp(append(d.body, 0, 0), &d.set, i, &st)
+		d.body = s.appendStamp(append(d.body, 0, 0), &d.set, i, &st)
 		binary.BigEndian.PutUint16(d.body[length:], uint16(len(d.body)-length-2))
 		d.answer.ns++
 	}

@@ -48,7 +48,7 @@ func (s *rrset) appendCanonical(b []byte) []byte {
 
 // A signature is a stored RRSIG. It is never changed.
 type signature struct {
-	key     [16]byte // of the set's content
+	key     digest   // of the set's content
 	refresh int64    // when it is to be made anew, Unix seconds
 	rdata   [][]byte // one for each key that signs
 }
@@ -133,23 +133,23 @@ func (s *signer) sign(set *rrset, now time.Time, may bool) (sigs *rrset, refresh
 }
 
 // sum is a hash of the set's content.
-func (s *rrset) sum() [16]byte {
+func (s *rrset) sum() digest {
 	var room [1024]byte
 	content := binary.BigEndian.AppendUint16(room[:0], s.typ)
 	content = binary.BigEndian.AppendUint32(content, s.ttl)
 	sum := sha256.Sum256(s.appendCanonical(content))
-	return [16]byte(sum[:])
+	return digest(sum[:])
 }
 
 // refreshAt is when a signature made now is to be made anew, in Unix seconds:
 // spread over a sixteenth of the validity, so that signatures made together at
 // the start don't have to be refreshed together.
-func (s *signer) refreshAt(sum [16]byte, now time.Time) int64 {
+func (s *signer) refreshAt(sum digest, now time.Time) int64 {
 	spread := s.validity / 16 * time.Duration(sum[0]) / 256
 	return now.Add(s.validity/2 - spread).Unix()
 }
 
-func (s *signer) make(set *rrset, key [16]byte, now time.Time) (*signature, error) {
+func (s *signer) make(set *rrset, key digest, now time.Time) (*signature, error) {
 	keys := s.zoneKeys
 	switch set.typ {
 	case dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY:
@@ -178,12 +178,12 @@ const ways = 4
 
 func (t *sigTable) init(slots int) { t.slots = make([]atomic.Pointer[signature], tableSize(slots)) }
 
-func (t *sigTable) bucket(key [16]byte) []atomic.Pointer[signature] {
+func (t *sigTable) bucket(key digest) []atomic.Pointer[signature] {
 	i := tableBucket(&key, len(t.slots))
 	return t.slots[i : i+ways]
 }
 
-func (t *sigTable) get(key [16]byte) *signature {
+func (t *sigTable) get(key digest) *signature {
 	b := t.bucket(key)
 	for i := range b {
 		if s := b[i].Load(); s != nil && s.key == key {

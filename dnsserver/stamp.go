@@ -13,16 +13,19 @@ import (
 // record can be told from the set that it signs. Denials come in endless variety:
 // stamps have no pointers, so that the garbage collector does not look at them.
 type stamp struct {
-	key                            [16]byte // of the set's content, and which of the keys signed
-	inception, expiration, refresh uint32   // Unix seconds
+	inception, expiration, refresh uint32 // Unix seconds
 	sig                            [64]byte
 }
 
-// A stampTable is a fixed number of slots, found by hash; a newer stamp takes the
-// place of an older one.
+// A digest is a hash of what a slot of a table is about.
+type digest [16]byte
+
+// A stampTable is a fixed number of slots, found by digest of the set's content
+// and the key that signed; a newer stamp takes the place of an older one.
 type stampTable struct {
-	slots []stamp
-	locks stripes
+	keys   []digest // together, since most are looked at in vain
+	stamps []stamp
+	locks  stripes
 }
 
 // stripes are locks that each guard some of the slots of a table.
@@ -31,7 +34,10 @@ type stripes [64]struct {
 	turn uint8 // whose place the next one takes
 }
 
-func (t *stampTable) init(slots int) { t.slots = make([]stamp, tableSize(slots)) }
+func (t *stampTable) init(slots int) {
+	n := tableSize(slots)
+	t.keys, t.stamps = make([]digest, n), make([]stamp, n)
+}
 
 // tableSize is a power of two.
 func tableSize(slots int) int {
@@ -42,39 +48,37 @@ func tableSize(slots int) int {
 	return n
 }
 
-// tableBucket returns where the slots of a key begin.
-func tableBucket(key *[16]byte, slots int) int {
+// tableBucket returns where the slots for a digest begin.
+func tableBucket(key *digest, slots int) int {
 	return int(binary.LittleEndian.Uint64(key[:])%uint64(slots/ways)) * ways
 }
 
-// get fills in the stamp that has st's key, and says whether there is one that is
-// good now.
-func (t *stampTable) get(st *stamp, now time.Time) bool {
-	at := tableBucket(&st.key, len(t.slots))
+// get returns the stamp that has a key, if there is one that is good now.
+func (t *stampTable) get(key digest, now time.Time) (st stamp, ok bool) {
+	at := tableBucket(&key, len(t.keys))
 	lock := &t.locks[at/ways%len(t.locks)]
 	lock.Lock()
 	defer lock.Unlock()
 	for i := at; i < at+ways; i++ {
-		if s := &t.slots[i]; s.key == st.key && now.Unix() < int64(s.refresh) {
-			*st = *s
-			return true
+		if t.keys[i] == key && now.Unix() < int64(t.stamps[i].refresh) {
+			return t.stamps[i], true
 		}
 	}
-	return false
+	return st, false
 }
 
-func (t *stampTable) put(st *stamp) {
-	at := tableBucket(&st.key, len(t.slots))
+func (t *stampTable) put(key digest, st *stamp) {
+	at := tableBucket(&key, len(t.keys))
 	lock := &t.locks[at/ways%len(t.locks)]
 	lock.Lock()
 	defer lock.Unlock()
 	victim := -1
 	for i := at; i < at+ways; i++ {
-		if t.slots[i].key == st.key {
+		if t.keys[i] == key {
 			victim = i
 			break
 		}
-		if victim < 0 && t.slots[i].refresh == 0 {
+		if victim < 0 && t.keys[i] == (digest{}) {
 			victim = i
 		}
 	}
@@ -82,16 +86,17 @@ func (t *stampTable) put(st *stamp) {
 		lock.turn++
 		victim = at + int(lock.turn)%ways
 	}
-	t.slots[victim] = *st
+	t.keys[victim], t.stamps[victim] = key, *st
 }
 
 // stamp returns the stamp of one of the zone's keys over the NSEC set that has
 // this sum, and whether it was made for that. When it has to be made first and
 // may is false, it is errNotSigned.
-func (s *signer) stamp(set *rrset, sum [16]byte, which int, now time.Time, may bool) (st stamp, made bool, err error) {
-	st.key = sum
-	st.key[len(sum)-1] ^= byte(which)
-	if s.denials.get(&st, now) {
+func (s *signer) stamp(set *rrset, sum digest, which int, now time.Time, may bool) (st stamp, made bool, err error) {
+	key := sum
+	key[len(key)-1] ^= byte(which)
+	st, ok := s.denials.get(key, now)
+	if ok {
 		return st, false, nil
 	}
 	if !may {
@@ -106,7 +111,7 @@ func (s *signer) stamp(set *rrset, sum [16]byte, which int, now time.Time, may b
 		return st, false, err
 	}
 	s.made()
-	s.denials.put(&st)
+	s.denials.put(key, &st)
 	return st, true, nil
 }
 

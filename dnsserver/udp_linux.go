@@ -3,10 +3,12 @@
 package dnsserver
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 	"unsafe"
@@ -31,11 +33,9 @@ const (
 
 // Queries that need a signature first wait in a queue of their worker, which
 // makes some signatures after each batch: so answers that are ready never wait
-// for more than a few signatures, and never for the scheduler.
-const (
-	waitSlots  = 1024 // at some 20,000 signatures a second, a wait of 50 ms
-	waitPacket = 512  // longer queries are told to use TCP
-)
+// for more than a few signatures, and never for the scheduler. Longer queries
+// than waitPacket are told to use TCP.
+const waitPacket = 512
 
 // A waiter is a query that waits for a signature.
 type waiter struct {
@@ -53,6 +53,7 @@ type waiter struct {
 // call. Everything it needs is allocated once.
 type udpWorker struct {
 	s    *Server
+	ctx  context.Context
 	conn *net.UDPConn
 	raw  syscall.RawConn
 	wild bool // asked at any address: answers must leave from that one
@@ -69,16 +70,17 @@ type udpWorker struct {
 	queue       []waiter // a ring
 	first, wait int      // the oldest, and how many there are
 	share       signShare
+	timed       bool // the socket has a deadline, so that time for signatures comes without packets
 }
 
-func (s *Server) serveUDP(c *net.UDPConn) {
+func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		s.serveSimple(c)
 		return
 	}
 	defer c.Close()
-	w := &udpWorker{s: s, conn: c, raw: raw}
+	w := &udpWorker{s: s, ctx: ctx, conn: c, raw: raw}
 	w.wild = c.LocalAddr().(*net.UDPAddr).IP.IsUnspecified()
 	if w.wild {
 		var oerr error
@@ -117,8 +119,12 @@ func (w *udpWorker) run() {
 				w.in[i].hdr.SetControllen(controlSpace)
 			}
 		}
+		w.limitWait()
 		if err := w.raw.Read(receive); err != nil {
-			return // closed, or the deadline that ends the server
+			if w.ctx.Err() != nil || !w.timed || !errors.Is(err, os.ErrDeadlineExceeded) {
+				return // closed, or the server ends
+			}
+			w.got, w.errno = 0, 0
 		}
 		if w.errno != 0 {
 			continue // for example, an ICMP error about an earlier answer
@@ -126,8 +132,9 @@ func (w *udpWorker) run() {
 		now := w.s.h.now()
 		begin := time.Now()
 		w.ready = 0
+		ready := false
 		for i := range w.got {
-			w.answer(i, now)
+			ready = w.answer(i, now) || ready
 		}
 		if w.flush(send) != nil {
 			return
@@ -136,20 +143,37 @@ func (w *udpWorker) run() {
 		if w.ready > 0 {
 			w.s.h.stat.took(end.Sub(begin), w.ready)
 		}
-		w.share.packets(begin, end)
+		w.share.packets(begin, end, ready, w.got == batch)
 		if w.wait == 0 {
 			continue
 		}
 		w.ready = 0
-		for n := 0; n < maxInRow && w.wait > 0 && (w.got == 0 || w.share.left > 0); n++ {
-			w.signNext()
-			next := time.Now()
+		for n := 0; n < maxInRow && w.wait > 0 && w.share.left > 0; n++ {
+			next := w.signNext()
 			w.share.left -= next.Sub(end)
 			end = next
 		}
 		if w.flush(send) != nil {
 			return
 		}
+	}
+}
+
+// limitWait bounds how long the worker waits for packets while queries wait for
+// time to sign: as long as the system's timers allow.
+func (w *udpWorker) limitWait() {
+	need := w.wait > 0 && w.share.left <= 0
+	if !need && !w.timed {
+		return
+	}
+	var at time.Time // none
+	if need {
+		at = time.Now().Add(time.Millisecond)
+	}
+	w.timed = need
+	w.conn.SetReadDeadline(at)
+	if w.ctx.Err() != nil {
+		w.conn.SetReadDeadline(time.Unix(1, 0)) // it was overwritten
 	}
 }
 
@@ -166,12 +190,12 @@ func (w *udpWorker) flush(send func(uintptr) bool) error {
 	return nil
 }
 
-// receive reads a batch. With queries waiting it does not wait for packets.
+// receive reads a batch. With queries to sign for it does not wait for packets.
 func (w *udpWorker) receive(fd uintptr) bool {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&w.in[0])), batch, unix.MSG_DONTWAIT, 0, 0)
 	if errno == unix.EAGAIN || errno == unix.EINTR {
 		w.got, w.errno = 0, 0
-		return w.wait > 0
+		return w.wait > 0 && w.share.left > 0
 	}
 	w.got, w.errno = int(n), errno
 	return true
@@ -188,31 +212,35 @@ func (w *udpWorker) send(fd uintptr) bool {
 	return true
 }
 
-// answer answers packet i, into the next place for sending.
-func (w *udpWorker) answer(i int, now time.Time) {
+// answer answers packet i, into the next place for sending. It reports whether
+// the answer was ready, without a signature to make and not put off.
+func (w *udpWorker) answer(i int, now time.Time) bool {
 	in := &w.in[i]
 	packet := w.packets[i][:in.n]
 	client := Client{parseSockaddr(&w.names[i]), UDP}
 	if !client.Addr.IsValid() {
-		return
+		return false
 	}
 	if in.hdr.Flags&unix.MSG_TRUNC != 0 {
 		// Longer than any query: what there is of it reads as malformed.
 		packet = packet[:min(len(packet), maxPacket)]
 	}
 	how := atOnce
-	if w.wait == waitSlots {
+	full := w.wait >= w.share.room()
+	if full {
 		how = crowded
 	}
-	msg, ok := w.s.h.respond(w.messages[w.ready][:0], packet, client, &w.q, now, how)
-	if !ok {
-		if w.later(i, packet, client, now) {
-			return
+	msg, ready := w.s.h.respond(w.messages[w.ready][:0], packet, client, &w.q, now, how)
+	if !ready {
+		if !full && len(packet) <= waitPacket {
+			w.later(i, packet, client, now)
+			return false
 		}
+		w.s.h.stat.overload.Add(1)
 		msg = w.s.h.appendTruncated(w.messages[w.ready][:0], &w.q)
 	}
 	if len(msg) == 0 {
-		return
+		return false
 	}
 	var control []byte
 	if w.wild && in.hdr.Flags&unix.MSG_CTRUNC == 0 {
@@ -220,6 +248,7 @@ func (w *udpWorker) answer(i int, now time.Time) {
 		clearInterface(control)
 	}
 	w.put(msg, &w.names[i], in.hdr.Namelen, control)
+	return ready
 }
 
 // put makes a message the next to be sent.
@@ -237,12 +266,8 @@ func (w *udpWorker) put(msg []byte, name *[nameSpace]byte, nameLen uint32, contr
 	w.ready++
 }
 
-// later puts packet i into the queue, and reports false when it is full.
-func (w *udpWorker) later(i int, packet []byte, client Client, now time.Time) bool {
-	if w.wait == waitSlots || len(packet) > waitPacket {
-		w.s.h.stat.overload.Add(1)
-		return false
-	}
+// later puts packet i into the queue, which is not full.
+func (w *udpWorker) later(i int, packet []byte, client Client, now time.Time) {
 	if w.queue == nil {
 		w.queue = make([]waiter, waitSlots)
 	}
@@ -256,20 +281,20 @@ func (w *udpWorker) later(i int, packet []byte, client Client, now time.Time) bo
 		x.ctlLen = copy(x.control[:], w.controls[i][:in.hdr.Controllen])
 		clearInterface(x.control[:x.ctlLen])
 	}
-	return true
 }
 
-// signNext answers the oldest query in the queue.
-func (w *udpWorker) signNext() {
+// signNext answers the oldest query in the queue, and returns the time after that.
+func (w *udpWorker) signNext() time.Time {
 	x := &w.queue[w.first]
 	w.first = (w.first + 1) % waitSlots
 	w.wait--
-	now := w.s.h.now()
-	msg, _ := w.s.h.respond(w.messages[w.ready][:0], x.packet[:x.n], x.client, &w.q, now, queued)
+	msg, _ := w.s.h.respond(w.messages[w.ready][:0], x.packet[:x.n], x.client, &w.q, w.s.h.now(), queued)
+	end := time.Now()
 	if len(msg) > 0 {
 		w.put(msg, &x.name, x.nameLen, x.control[:x.ctlLen])
-		w.s.h.stat.took(time.Since(x.since), 1)
+		w.s.h.stat.took(end.Sub(x.since), 1)
 	}
+	return end
 }
 
 // parseSockaddr reads a struct sockaddr_in or sockaddr_in6.

@@ -2,6 +2,9 @@
 
 package dnsserver
 
-import "net"
+import (
+	"context"
+	"net"
+)
 
-func (s *Server) serveUDP(c *net.UDPConn) { s.serveSimple(c) }
+func (s *Server) serveUDP(_ context.Context, c *net.UDPConn) { s.serveSimple(c) }

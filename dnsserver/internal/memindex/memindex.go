@@ -3,7 +3,7 @@
 package memindex
 
 import (
-	"cmp"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +19,7 @@ type Index struct {
 	mu         sync.RWMutex
 	text       string
 	mods       []entry // by path
+	filter     filter
 	hosts      []string
 	rest       map[string]index.Module // those with more than one release
 	toolchains []index.Toolchain
@@ -87,6 +88,15 @@ func (x *Index) Set(head index.Head, mods ...index.Module) {
 		}
 	}
 	x.text = b.String()
+	x.filter = newFilter(2 * len(paths))
+	for _, path := range paths {
+		x.filter.add(path)
+		for i := range len(path) {
+			if path[i] == '/' {
+				x.filter.add(path[:i])
+			}
+		}
+	}
 	slices.Sort(x.hosts)
 	x.hosts = slices.Clone(slices.Compact(x.hosts))
 	x.head = head
@@ -117,6 +127,34 @@ func (x *Index) SetToolchains(list ...index.Toolchain) {
 	x.changed = make(chan struct{})
 }
 
+// A filter knows most of what is not in a set (Bloom's, in words).
+type filter struct {
+	seed  maphash.Seed
+	words []uint64
+}
+
+// newFilter makes a filter for n members, with 12 bits for each.
+func newFilter(n int) filter { return filter{maphash.MakeSeed(), make([]uint64, n*12/64+1)} }
+
+func (f *filter) place(s string) (word *uint64, bits uint64) {
+	h := maphash.String(f.seed, s)
+	return &f.words[h>>18%uint64(len(f.words))], 1<<(h&63) | 1<<(h>>6&63) | 1<<(h>>12&63)
+}
+
+func (f *filter) add(s string) {
+	word, bits := f.place(s)
+	*word |= bits
+}
+
+// has is false only for what was not added.
+func (f *filter) has(s string) bool {
+	if len(f.words) == 0 {
+		return false
+	}
+	word, bits := f.place(s)
+	return *word&bits == bits
+}
+
 // Release is a module with one release.
 func Release(path, version string, at int64) index.Module {
 	return index.Module{Path: path, Majors: []index.Version{{Version: version, Time: at}}}
@@ -130,6 +168,9 @@ func Head(size int64) index.Head {
 func (x *Index) Module(path string) (index.Module, bool, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	if !x.filter.has(path) {
+		return index.Module{}, false, nil
+	}
 	i := x.find(path)
 	if i == len(x.mods) || x.str(x.mods[i].path) != path {
 		return index.Module{}, false, nil
@@ -142,21 +183,11 @@ func (x *Index) Later(path string) ([]string, error) { return nil, nil }
 func (x *Index) IsPrefix(path string) (bool, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	i, _ := slices.BinarySearchFunc(x.mods, path, func(e entry, path string) int {
-		p := x.str(e.path)
-		if len(p) <= len(path) || p[:len(path)] != path {
-			if strings.Compare(p, path) <= 0 {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(p[len(path)], '/')
-	})
-	if i == len(x.mods) {
+	if !x.filter.has(path) {
 		return false, nil
 	}
-	p := x.str(x.mods[i].path)
-	return len(p) > len(path) && p[:len(path)] == path && p[len(path)] == '/', nil
+	i := x.find(path + "/")
+	return i < len(x.mods) && strings.HasPrefix(x.str(x.mods[i].path), path+"/"), nil
 }
 
 func (x *Index) HostSuffix(labels string) (bool, error) {
