@@ -221,8 +221,12 @@ func (e *Engine) actSelf(a Action) error {
 		return e.askSelfUpdate(a)
 	case VerbCancel:
 		u := e.doc.Self.Update
-		if !e.selfBusy() {
-			return refuse("upkeep is not updating itself")
+		switch {
+		case e.selfBusy():
+		case u != nil && u.State == StateScheduled:
+			return e.unscheduleSelf(u, a)
+		default:
+			return refuse("upkeep is not updating itself, and is not going to")
 		}
 		if _, err := nextIn(selfTransitions, u.State, evCancel); err != nil {
 			return refuse("the update of upkeep to %s is past the point where it can be cancelled (%s)", u.To, u.State)
@@ -234,6 +238,30 @@ func (e *Engine) actSelf(a Action) error {
 		return e.skipSelf(a)
 	}
 	return refuse("there is no action %q for upkeep itself", a.Verb)
+}
+
+// unscheduleSelf has an update of upkeep that waits for its time wait longer, as
+// one that was cancelled on its way.
+func (e *Engine) unscheduleSelf(u *update, a Action) error {
+	key := u.To.String()
+	old, had := e.doc.Self.Failures[key]
+	e.rememberCancel(u, e.doc.Self.Failures, a.By)
+	if err := e.save(); err != nil {
+		if delete(e.doc.Self.Failures, key); had {
+			e.doc.Self.Failures[key] = old
+		}
+		return refuse("the decision can't be kept: %v", err)
+	}
+	e.recordSelf(a, u.To)
+	e.replanSelf()
+	e.changed()
+	return nil
+}
+
+// recordSelf writes a decision about upkeep itself to the history.
+func (e *Engine) recordSelf(a Action, to Pair) {
+	e.record(Result{ID: e.now().UTC().Format("20060102T150405.000"), Kind: "self_" + a.Verb, Result: "done", Reason: a.Reason, By: a.By,
+		From: e.selfRunning(), To: to, Started: e.now(), Ended: e.now()})
 }
 
 func (e *Engine) skipSelf(a Action) error {
@@ -267,8 +295,7 @@ func (e *Engine) skipSelf(a Action) error {
 		e.doc.Self.Skips = old
 		return refuse("the decision can't be kept: %v", err)
 	}
-	e.record(Result{ID: e.now().UTC().Format("20060102T150405.000"), Kind: "self_" + a.Verb, Result: "done", Reason: a.Reason, By: a.By,
-		From: e.selfRunning(), To: p, Started: e.now(), Ended: e.now()})
+	e.recordSelf(a, p)
 	e.replanSelf()
 	e.changed()
 	return nil

@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -289,6 +290,36 @@ func TestSelfUpdateBad(t *testing.T) {
 			}
 			b.stop()
 		})
+	}
+}
+
+// An update of upkeep that waits for its time can be cancelled, and waits longer then.
+func TestSelfCancel(t *testing.T) {
+	b := newBench(t, "")
+	b.deps.Self = SelfStatus{Module: selfModule, Package: "cmd/upkeep", Version: "v0.1.0", GoVersion: testGo, Path: filepath.Join(b.dir, "upkeep"),
+		Binary: filepath.Join(b.dir, "upkeep-v0.1.0-"+testGo)}
+	b.deps.Successor = OSSuccessor{}
+	b.cfg.Self.Delay = config.Duration(time.Minute)
+	b.start()
+	cancel := Action{Verb: VerbCancel, Self: true, By: "test"}
+	var refused *RefusedError
+	if err := b.engine.Do(t.Context(), cancel); !errors.As(err, &refused) {
+		t.Errorf("nothing to cancel: %v; want a refusal", err)
+	}
+	b.set(func() { b.self = []string{"v0.1.0", "v0.1.1"} })
+	s := b.until("schedule", func(s Status, _ string) bool {
+		return s.Self.Plan != nil && s.Self.Plan.Candidate != nil && s.Self.Plan.Automatic
+	})
+	if left := s.Self.Plan.Candidate.When.Sub(s.Now); left > time.Minute {
+		t.Errorf("it goes in %v", left)
+	}
+	if err := b.engine.Do(t.Context(), cancel); err != nil {
+		t.Fatal(err)
+	}
+	s = b.state()
+	c := s.Self.Plan.Candidate
+	if left := c.When.Sub(s.Now); left < 50*time.Minute || !strings.Contains(c.Wait, "cancelled by test") || s.History[0].Kind != "self_cancel" || s.History[0].To.Version != "v0.1.1" {
+		t.Errorf("after the cancel it goes in %v (%q), history %+v", left, c.Wait, s.History[0])
 	}
 }
 

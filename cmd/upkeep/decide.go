@@ -31,7 +31,8 @@ func decisionCommands() []*cli.Command {
 		decision("unpin", supervisor.VerbUnpin, "", "end a pin", ""),
 		decision("pause", supervisor.VerbPause, "", "install nothing by itself until resume", ""),
 		decision("resume", supervisor.VerbResume, "", "end a pause", ""),
-		decision("cancel", supervisor.VerbCancel, "", "give up an update that has not yet stopped the old version", ""),
+		decision("cancel", supervisor.VerbCancel, "", "give up an update that has not yet stopped the old version, or one noted for a time",
+			"With -self an update of upkeep, under way or scheduled; it is not begun again by itself for updates.interval."),
 		decision("reload", supervisor.VerbReload, "", "have the configuration read again", ""),
 	}
 }
@@ -44,6 +45,9 @@ func decision(name, verb, args, short, long string) *cli.Command {
 		Flags: func(fs *flag.FlagSet) {
 			f.add(fs)
 			fs.StringVar(&a.Reason, "reason", "", "`why`, for status and history")
+			if verb == supervisor.VerbCancel {
+				fs.BoolVar(&a.Self, "self", false, "an update of upkeep itself instead of the service's")
+			}
 			if strings.Contains(args, "VERSION") {
 				fs.StringVar(&a.GoVersion, "go", "", "Go `version`")
 			}
