@@ -112,6 +112,7 @@ func (b *build) run(ctx context.Context) (built, error) {
 
 // share gives other builds what this one compiled.
 func (b *build) share() {
+	b.deps.touch(filepath.Join(b.dir, "cache"))
 	if size, count := b.deps.sizeAndCount(); size > int64(b.s.cfg.Share)<<20 || count > maxSharedFiles {
 		b.s.askTrim()
 		return

@@ -22,7 +22,7 @@ type Config struct {
 	Memory         int             `toml:"memory" comment:"Most memory of one build, in MiB. 0: four fifths of the machine's. Builds that run at the same time share\nthat; one that needs more than its share is tried again alone."`
 	Processes      int             `toml:"processes" comment:"Processes and threads of one build."`
 	MaxWork        int             `toml:"max_work" comment:"Disk space of one build while it runs, in MiB."`
-	Share          int             `toml:"share" comment:"Space for compiled dependencies that builds share, for each Go version and target, in MiB; above it, the\noldest half is removed as soon as no build runs. Needs Landlock, which confines each compiler process. 0: nothing is shared."`
+	Share          int             `toml:"share" comment:"Space for compiled dependencies that builds share, for each Go version and target, in MiB; above it, the\nhalf that was not used for longest is removed as soon as no build runs. Needs Landlock, which confines each compiler process. 0: nothing is shared."`
 	ModQuota       int             `toml:"mod_quota" comment:"Space for downloaded modules, in MiB. Above it, those not used for longest are removed as soon as no build\nruns. 0: no limit."`
 	MaxBinary      int             `toml:"max_binary" comment:"Largest binary that is kept, in MiB."`
 	DiskFree       int             `toml:"disk_free" comment:"No build starts when less disk space than this is free, in MiB."`

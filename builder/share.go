@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"time"
 
 	"example.org/upkeep/internal/durable"
 )
@@ -183,6 +184,28 @@ func (c *stdCache) adopt(private string, files []string) error {
 		return fmt.Errorf("sharing compiled packages: %w", err)
 	}
 	return os.Remove(mark)
+}
+
+// touch notes that the entries were used that a build has read through the
+// links in its own folder. Before [stdCache.trim] that decides what stays; to
+// miss one costs compiling it again.
+func (c *stdCache) touch(private string) {
+	links, err := filepath.Glob(filepath.Join(private, "??", "*-a"))
+	if err != nil {
+		return
+	}
+	now := time.Now()
+	for _, link := range links {
+		fi, err := os.Lstat(link)
+		if err != nil || fi.Mode().Type() != fs.ModeSymlink || !wasRead(fi) {
+			continue
+		}
+		rel, err := filepath.Rel(private, link)
+		if err != nil {
+			continue
+		}
+		_ = os.Chtimes(filepath.Join(c.dir, rel), now, now) // those of the standard library are not there
+	}
 }
 
 // sizeAndCount returns what a cache holds.

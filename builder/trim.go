@@ -95,8 +95,8 @@ func trimModules(cache string, max int64) (removed int, err error) {
 	return removed, nil
 }
 
-// trim removes the oldest entries, and what only they name, until at most max
-// bytes and count files are left. No build may use the cache.
+// trim removes the entries that were not used for longest, and what only they
+// name, until at most max bytes and count files are left. No build may use the cache.
 func (c *stdCache) trim(max int64, count int) (removed int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,7 +107,7 @@ func (c *stdCache) trim(max int64, count int) (removed int, err error) {
 	type entry struct {
 		name   string
 		output string
-		made   time.Time
+		used   time.Time
 	}
 	var entries []entry
 	named := map[string]int{} // entries that name an output
@@ -122,11 +122,11 @@ func (c *stdCache) trim(max int64, count int) (removed int, err error) {
 			named[e.output]++
 		}
 		if fi, err := os.Stat(name); err == nil {
-			e.made = fi.ModTime()
+			e.used = fi.ModTime()
 		}
 		entries = append(entries, e)
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return a.made.Compare(b.made) })
+	slices.SortFunc(entries, func(a, b entry) int { return a.used.Compare(b.used) })
 	remove := func(name string) error {
 		fi, err := os.Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -216,7 +216,7 @@ func (s *Service) trim() {
 			if n, err := c.trim(int64(s.cfg.Share)<<20/2, maxSharedFiles/2); err != nil {
 				s.logger.Error("removing compiled dependencies", "err", err)
 			} else {
-				s.logger.Info("removed the oldest compiled dependencies", "folder", filepath.Base(c.dir), "files", n)
+				s.logger.Info("removed compiled dependencies that are not used", "folder", filepath.Base(c.dir), "files", n)
 			}
 		}
 	}

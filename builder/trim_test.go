@@ -79,7 +79,7 @@ func TestTrimModules(t *testing.T) {
 	}
 }
 
-// The oldest entries of a cache go, with outputs that no other entry names.
+// The entries of a cache that were not used for longest go, with outputs that no other entry names.
 func TestTrimCache(t *testing.T) {
 	c := &stdCache{dir: t.TempDir()}
 	now := time.Now()
@@ -119,7 +119,7 @@ func TestTrimCache(t *testing.T) {
 		t.Errorf("removed %d, %v", n, err)
 	}
 	if there(0) || there(1) || !there(2) || !there(3) {
-		t.Error("not the oldest went")
+		t.Error("not those went that were not used for longest")
 	}
 	if _, err := os.Stat(filepath.Join(c.dir, shared[:2], shared+"-d")); err != nil {
 		t.Errorf("an output that is still named: %v", err)
