@@ -52,6 +52,9 @@ func TestDiskFullAtEachStage(t *testing.T) {
 		text  string
 		long  bool
 	}{
+		{"checksum database", 1 << 20, nil, "", false},
+		{"go command's state", 1 << 20, func(ts *testService, disk string) error { ts.goPath = disk; return nil }, "no space left on device", false},
+		{"mark of the standard library", 1 << 20, func(ts *testService, disk string) error { ts.std.dir = disk; return nil }, "standard library", false},
 		{"queue", 1 << 20, func(ts *testService, disk string) error { ts.queue.dir = disk; return nil }, "can't keep its queue", false},
 		{"fetch", 8 << 20, func(ts *testService, disk string) error { ts.modCache = disk; return nil }, "no space left on device", false},
 		{"standard library", 400 << 20, func(ts *testService, disk string) error { ts.std.dir = disk; return nil }, "standard library", true},
@@ -73,8 +76,8 @@ func TestDiskFullAtEachStage(t *testing.T) {
 			if err := errors.Join(os.MkdirAll(std, 0o755), os.Symlink(std, filepath.Join(dir, "std"))); err != nil {
 				t.Fatal(err)
 			}
-			if tc.stage == "log" {
-				if err := os.Symlink(disk, filepath.Join(dir, "log")); err != nil {
+			if link := map[string]string{"log": "log", "checksum database": "sumdb"}[tc.stage]; link != "" {
+				if err := os.Symlink(disk, filepath.Join(dir, link)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -122,6 +125,9 @@ func TestDiskFullAtEachStage(t *testing.T) {
 				}
 			}
 			empty()
+			if tc.stage == "mark of the standard library" {
+				ts.std.dir = std // or all of it would be compiled
+			}
 			ts.get(t, "POST", "/"+sp+"retry")
 			rec, err := ts.lookup(t, sp)
 			if err != nil {
@@ -136,6 +142,45 @@ func TestDiskFullAtEachStage(t *testing.T) {
 				t.Error("other bytes than those of go install")
 			}
 		})
+	}
+}
+
+// A result that can't be kept is not lost: the log has it, and the binary is
+// built again when it is asked for. A failure is found again.
+func TestDiskFullForResult(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	e.publish("example.org/broken", "v1.0.0", "-- main.go --\npackage main\n\nfunc main() { undefined() }\n")
+	disk, _ := logtest.SmallDisk(t, 1<<20)
+	ts := start(t, e, testOptions{})
+	ts.results.dir = disk
+	empty := fill(t, disk)
+	rec, err := ts.lookup(t, "example.org/hello@v1.0.0/"+target()+"/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken, err := spec.Parse("example.org/broken@v1.0.0/" + target() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if res, err := ts.Watch(t.Context(), broken, "192.0.2.0/24", nil); err != nil || res.State != StateFailed || !strings.Contains(res.Error, "does not compile") {
+			t.Errorf("%+v, %v", res, err)
+		}
+	}
+	res, err := ts.Result(rec.Spec)
+	if err != nil || res.State != StateSuccess || res.Sum != rec.Sum || !res.Removed {
+		t.Errorf("%+v, %v", res, err)
+	}
+	empty()
+	resp, data := ts.get(t, "GET", res.URL()+rec.FileName())
+	d := spec.NewDigest()
+	d.Write(data)
+	if resp.StatusCode != 200 || d.Sum() != rec.Sum {
+		t.Errorf("%d, sum %s", resp.StatusCode, d.Sum())
+	}
+	if res, err := ts.Result(rec.Spec); err != nil || res.Removed || res.SHA256 != d.Hex() {
+		t.Errorf("with room: %+v, %v", res, err)
 	}
 }
 
