@@ -147,3 +147,47 @@ func FuzzUnread(f *testing.F) {
 		}
 	})
 }
+
+// A connection that comes while new ones are held off is accepted afterwards.
+// The kernel may want a right for that, which the skipping tells.
+func TestQuiet(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 5)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port)).String()
+	if err := quiet(fd); err != nil {
+		if unix.Geteuid() != 0 {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", addr) // the handshake's first half is let through
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, _, err := unix.Accept(fd); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("accepted while new connections are held off: %v", err)
+	}
+	loud(fd)
+	if _, err := c.Write([]byte("x")); err != nil { // brings the handshake's end again
+		t.Fatal(err)
+	}
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 60_000); n != 1 || err != nil {
+		t.Fatalf("it does not come: %d, %v", n, err)
+	}
+	got, _, err := unix.Accept(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(got)
+}
