@@ -3,7 +3,6 @@ package discover
 import (
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"os"
@@ -107,30 +106,6 @@ func ParseAnchors(text []byte, now time.Time) (Anchors, error) {
 	return Anchors{Zone: zone, DS: ds}, nil
 }
 
-func anchorsZone(text string) ([]*dns.DS, error) {
-	var out []*dns.DS
-	zp := dns.NewZoneParser(strings.NewReader(text), "", "")
-	zp.SetDefaultTTL(3600)
-	for rr, ok := zp.Next(); ok; rr, ok = zp.Next() {
-		switch rr := rr.(type) {
-		case *dns.DS:
-			out = append(out, rr)
-		case *dns.DNSKEY:
-			d, err := keyDS(rr)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, d)
-		default:
-			return nil, fmt.Errorf("%s record of %s: only DS and DNSKEY records are trust anchors", dns.TypeToString[rr.Header().Rrtype], rr.Header().Name)
-		}
-		if len(out) > maxAnchors {
-			break
-		}
-	}
-	return out, zp.Err()
-}
-
 func keyDS(k *dns.DNSKEY) (*dns.DS, error) {
 	if k.Flags&dns.ZONE == 0 || k.Protocol != 3 {
 		return nil, fmt.Errorf("the DNSKEY of %s with flags %d is not a zone key", k.Hdr.Name, k.Flags)
@@ -216,18 +191,23 @@ func blockEntry(f []string) (*dns.DS, error) {
 			rest = rest[1:]
 		}
 	}
-	if len(rest) < 4 {
-		return nil, fmt.Errorf("the trust anchor of %s has %d fields instead of 4 behind its kind", zone, len(rest))
+	return anchorFields(zone, isDS, rest)
+}
+
+// anchorFields makes an anchor of the fields of a DS or of a DNSKEY record.
+func anchorFields(zone string, isDS bool, f []string) (*dns.DS, error) {
+	if len(f) < 4 {
+		return nil, fmt.Errorf("the trust anchor of %s has %d fields instead of 4 behind its kind", zone, len(f))
 	}
 	var num [3]uint64
 	for i, bits := range []int{16, 8, 8} {
-		n, err := strconv.ParseUint(rest[i], 10, bits)
+		n, err := strconv.ParseUint(f[i], 10, bits)
 		if err != nil {
-			return nil, fmt.Errorf("the trust anchor of %s: %.40q is not a number in range", zone, rest[i])
+			return nil, fmt.Errorf("the trust anchor of %s: %.40q is not a number in range", zone, f[i])
 		}
 		num[i] = n
 	}
-	data := strings.Join(rest[3:], "")
+	data := strings.Join(f[3:], "")
 	if isDS {
 		return newDS(zone, uint16(num[0]), uint8(num[1]), uint8(num[2]), data)
 	}
@@ -281,53 +261,6 @@ func blockTokens(s string) ([]string, error) {
 			out = append(out, s[:n])
 			s = s[n:]
 		}
-	}
-	return out, nil
-}
-
-// anchorsXML reads the format of RFC 7958. With a zero now every key counts.
-func anchorsXML(text []byte, now time.Time) ([]*dns.DS, error) {
-	var doc struct {
-		XMLName xml.Name `xml:"TrustAnchor"`
-		Zone    string   `xml:"Zone"`
-		Keys    []struct {
-			From   string `xml:"validFrom,attr"`
-			Until  string `xml:"validUntil,attr"`
-			Tag    uint16 `xml:"KeyTag"`
-			Alg    uint8  `xml:"Algorithm"`
-			Type   uint8  `xml:"DigestType"`
-			Digest string `xml:"Digest"`
-		} `xml:"KeyDigest"`
-	}
-	if err := xml.Unmarshal(text, &doc); err != nil {
-		return nil, err
-	}
-	if _, ok := dns.IsDomainName(doc.Zone); !ok || doc.Zone == "" {
-		return nil, errors.New("it names no zone")
-	}
-	var out []*dns.DS
-	for _, k := range doc.Keys {
-		from, err := time.Parse(time.RFC3339, k.From)
-		if err != nil {
-			return nil, fmt.Errorf("key %d: validFrom: %w", k.Tag, err)
-		}
-		if !now.IsZero() && now.Before(from) {
-			continue
-		}
-		if k.Until != "" {
-			until, err := time.Parse(time.RFC3339, k.Until)
-			if err != nil {
-				return nil, fmt.Errorf("key %d: validUntil: %w", k.Tag, err)
-			}
-			if !now.IsZero() && now.After(until) {
-				continue
-			}
-		}
-		d, err := newDS(doc.Zone, k.Tag, k.Alg, k.Type, k.Digest)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, d)
 	}
 	return out, nil
 }

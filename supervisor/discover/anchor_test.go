@@ -68,9 +68,55 @@ func TestParseAnchorsBad(t *testing.T) {
 		{"<html>", ""},
 		{"<TrustAnchor><KeyDigest/></TrustAnchor>", "names no zone"},
 		{strings.Replace(rootXML, "2017-02-02T00:00:00+00:00", "yesterday", 1), "validFrom"},
+		{strings.Replace(rootXML, "20326", "65536", 1), "not a number in range"},
+		{strings.Replace(rootXML, "</TrustAnchor>", "", 1), "EOF"},
+		{strings.Replace(rootXML, "</TrustAnchor>", "</TrustAnchor><TrustAnchor/>", 1), "not TrustAnchor"},
+		{strings.Replace(rootXML, "<Zone>.</Zone>", "<Zone>.</Zone><Zone>test.</Zone>", 1), "two zones"},
+		{strings.Replace(rootXML, "<KeyTag>20326</KeyTag>", "<KeyTag>2</KeyTag><KeyTag>0326</KeyTag>", 1), "two elements KeyTag"},
+		{"<X><TrustAnchor/></X>", "not TrustAnchor"},
+		{"<TrustAnchor><Zone>.</Zone>" + strings.Repeat(`<KeyDigest validFrom="2017-02-02T00:00:00Z"/>`, 100) + "</TrustAnchor>", "more than 64"},
+		{strings.TrimPrefix(ds, "."), "not an absolute domain name"},
+		{strings.Replace(ds, ".", "test", 1), "not an absolute domain name"},
+		{strings.Replace(ds, ".", "@", 1), "not an absolute domain name"},
+		{"$ORIGIN test.\n" + ds, "not an absolute domain name"},
+		{"$INCLUDE /etc/passwd\n" + ds, "not an absolute domain name"},
+		{strings.Replace(ds, "IN", "CH", 1), "CH record of ."},
+		{strings.Replace(ds, "IN", "IN IN", 1), "IN record of ."},
+		{strings.Replace(ds, "IN", "1 2 IN", 1), "2 record of ."},
+		{". IN", "no record behind the name"},
+		{". DS 20326 8", "2 fields instead of 4"},
+		{strings.Replace(ds, "20326", "x", 1), "not a number in range"},
+		{strings.Replace(ds, "20326", `"20326"`, 1), "quotation mark"},
+		{strings.Replace(ds, "20326", "( 20326", 1), "not closed"},
+		{strings.Replace(ds, "20326", "20326 )", 1), "where none can"},
+		{"(" + ds + ")", "where none can"},
+		{strings.Replace(ds, " 2 ", "\r2 ", 1), "control character"},
 	} {
 		if a, err := ParseAnchors([]byte(tc.text), epoch); err == nil || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%q: %+v, %v; want %q", tc.text, a, err, tc.says)
+		}
+	}
+}
+
+// The forms in which a zone file may have the records.
+func TestParseAnchorsZone(t *testing.T) {
+	const digest = "E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
+	for name, text := range map[string]string{
+		"plain":             "test. IN DS 20326 8 2 " + digest,
+		"no class":          "test. DS 20326 8 2 " + digest,
+		"time to live":      "test. 3600 IN DS 20326 8 2 " + digest,
+		"the other way":     "test. IN 3600 DS 20326 8 2 " + digest,
+		"small letters":     "TEST. in ds 20326 8 2 " + strings.ToLower(digest),
+		"tabs, CRLF":        "test.\tIN\tDS\t20326 8 2 " + digest + "\r\n",
+		"several lines":     "test. IN DS ( 20326 8 2\n\t" + digest[:30] + " ; one\n" + digest[30:] + "\n)\n",
+		"parenthesis alone": "test. IN DS 20326 8 2 (" + digest + ")",
+		"comments":          "; test. IN A 192.0.2.1\n\n  \n ; x\ntest. IN DS 20326 8 2 " + digest + ";;state=2 [  VALID  ]\n",
+		"directive":         "$TTL 1h\ntest. IN DS 20326 8 2 " + digest,
+		"name above":        "test. IN DS 20326 8 2 " + digest + "\n  IN DS 20326 8 2 " + digest,
+	} {
+		a, err := ParseAnchors([]byte(text), epoch)
+		if err != nil || a.Zone != "test." || a.DS[0].KeyTag != 20326 || a.DS[0].Digest != strings.ToLower(digest) || a.DS[len(a.DS)-1].KeyTag != 20326 {
+			t.Errorf("%s: %+v, %v", name, a, err)
 		}
 	}
 }

@@ -252,6 +252,7 @@ func FuzzAnchors(f *testing.F) {
 	f.Add("trust-anchors { l.upkeep.test. static-key 257 3 13 \"" + fuzzPublicKey + "\"; /* x */ };")
 	f.Add(rootXML)
 	f.Add("l.upkeep.test. IN DNSKEY 257 3 13 " + fuzzPublicKey)
+	f.Add("$TTL 1\n. 1 IN DS ( 20326 8 2 ; x\n 00 )\n DS 1 8 2 00 11\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		a, err := ParseAnchors([]byte(text), epoch)
 		if err != nil {
@@ -269,7 +270,41 @@ func FuzzAnchors(f *testing.F) {
 		if usable == 0 || len(a.DS) > maxAnchors || a.Zone == "" {
 			t.Errorf("accepted: %+v", a)
 		}
+		if trimmed := strings.TrimSpace(text); !strings.HasPrefix(trimmed, "<") && !strings.ContainsRune(trimmed, '{') {
+			sameAsZoneFile(t, text, a)
+		}
 	})
+}
+
+// sameAsZoneFile: what is accepted as a zone file's records, a parser of all of
+// that format reads in the same way, if it reads it at all.
+func sameAsZoneFile(t *testing.T, text string, a Anchors) {
+	var want []*dns.DS
+	zp := dns.NewZoneParser(strings.NewReader(text), "", "")
+	zp.SetDefaultTTL(3600)
+	for rr, ok := zp.Next(); ok && len(want) < len(a.DS)+1; rr, ok = zp.Next() {
+		d, _ := rr.(*dns.DS)
+		if k, ok := rr.(*dns.DNSKEY); ok {
+			d = k.ToDS(dns.SHA256)
+		}
+		if d == nil {
+			t.Fatalf("%v was accepted", rr)
+		}
+		want = append(want, d)
+	}
+	if zp.Err() != nil {
+		return
+	}
+	if len(want) != len(a.DS) {
+		t.Fatalf("%v, want %v", a.DS, want)
+	}
+	for i, d := range a.DS {
+		w := want[i]
+		if dns.CanonicalName(w.Hdr.Name) != d.Hdr.Name || w.KeyTag != d.KeyTag || w.Algorithm != d.Algorithm ||
+			w.DigestType != d.DigestType || !strings.EqualFold(w.Digest, d.Digest) {
+			t.Errorf("%v, want %v", d, w)
+		}
+	}
 }
 
 // FuzzCache: other users of the machine write into the shared folder.
