@@ -27,9 +27,6 @@ type Options struct {
 	// Hold is how long a request waits at most.
 	Hold time.Duration
 	Log  *slog.Logger
-	// Guard, if not nil, starts the helper's process; done is to be called when it was
-	// waited for. So the supervisor knows it from an orphan of the service.
-	Guard func(start func() (pid int, err error)) (done func(), err error)
 }
 
 // A Proxy is the supervisor's end of the helper.
@@ -110,33 +107,20 @@ func (p *Proxy) launch(ctx context.Context) error {
 		theirs.Close()
 		return fmt.Errorf("starting the proxy's helper: %w", err)
 	}
+	// It stays in the supervisor's process group: so it is no orphan of the service.
 	cmd := exec.Command(p.opt.Program)
 	cmd.Args = []string{helperName}
 	cmd.Dir = "/"
 	cmd.Env = []string{"GODEBUG=" + os.Getenv("GODEBUG"), "GOMAXPROCS=" + os.Getenv("GOMAXPROCS")}
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = append([]*os.File{theirs}, p.sockets...)
-	start := func() (int, error) {
-		if err := cmd.Start(); err != nil {
-			return 0, err
-		}
-		return cmd.Process.Pid, nil
-	}
-	done := func() {}
-	if p.opt.Guard != nil {
-		done, err = p.opt.Guard(start)
-	} else {
-		_, err = start()
-	}
+	err = cmd.Start()
 	theirs.Close() // so that the helper's end is seen
 	if err != nil {
 		c.Close()
 		return fmt.Errorf("starting the proxy's helper: %w", err)
 	}
-	go func() {
-		_ = cmd.Wait() // its end is seen by the connection's
-		done()
-	}()
+	go cmd.Wait() // its end is seen by the connection's
 	return p.greet(ctx, newLink(c.(*net.UnixConn), cmd.Process.Pid))
 }
 

@@ -17,7 +17,6 @@ type Options struct {
 	Files   map[string]*os.File
 	Hold    time.Duration
 	Log     *slog.Logger
-	Guard   func(start func() (pid int, err error)) (done func(), err error)
 }
 
 // A Proxy is the supervisor's end of the helper. There is none on Windows.
