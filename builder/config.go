@@ -31,6 +31,7 @@ type Config struct {
 	Backoff        config.Duration `toml:"backoff" comment:"Time before the second try; it grows fourfold with each."`
 	Abandon        config.Duration `toml:"abandon" comment:"A build that nobody has waited for during this time is cancelled."`
 	Unused         config.Duration `toml:"unused" comment:"Go toolchains that were not used for this long are removed, but for the newest. 0: never."`
+	Ahead          config.Duration `toml:"ahead" comment:"How often to look at the module proxy for newer versions of what was built last (of 50 builds), to build them for\nthe same targets and Go versions before anybody asks; one at a time, while nothing else is built. 0: never."`
 	Limit          LimitConfig     `toml:"limit" comment:"What one client network (IPv4 /24, IPv6 /48) may start. Loopback has no limit."`
 	Allow          []string        `toml:"allow" comment:"Modules that are built, as patterns of path prefixes (\"github.com/mjl-\", \"example.org/*\"). Empty: all."`
 	Deny           []string        `toml:"deny" comment:"Modules that are not built, as patterns of path prefixes."`
@@ -98,6 +99,9 @@ func (c Config) Check() error {
 	positive("tries", c.Tries)
 	if c.Parallel < 0 || c.Memory < 0 || c.DiskFree < 0 {
 		errs = append(errs, errors.New("parallel, memory and disk_free can't be negative"))
+	}
+	if c.Ahead > 0 && c.Ahead.D() < minAhead {
+		errs = append(errs, fmt.Errorf("ahead is %v; it must be 0 or at least %v", c.Ahead, minAhead))
 	}
 	if c.GoIndexServer != "" {
 		if _, _, err := net.SplitHostPort(c.GoIndexServer); err != nil || c.GoIndex == "" {

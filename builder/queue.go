@@ -38,6 +38,7 @@ type job struct {
 	waiters   int
 	idle      time.Time // since when nobody waits; zero: somebody does
 	kept      bool      // queued by an earlier process: nobody needs to wait
+	ahead     bool      // nobody has asked for it
 	cancel    context.CancelCauseFunc
 	change    chan struct{} // closed at the next change
 	made      *spec.Record  // what was built, also before verifiers were asked
@@ -169,8 +170,7 @@ func (q *queue) add(s spec.Spec, client string) (*job, error) {
 		return nil, errClosing
 	}
 	if j, ok := q.jobs[s]; ok {
-		j.waiters++
-		j.idle = time.Time{}
+		j.join()
 		return j, nil
 	}
 	if len(q.jobs) >= q.max {
@@ -198,9 +198,40 @@ func (q *queue) join(s spec.Spec) *job {
 	if !ok || q.closed {
 		return nil
 	}
-	j.waiters++
-	j.idle = time.Time{}
+	j.join()
 	return j
+}
+
+func (j *job) join() {
+	j.waiters++
+	j.idle, j.ahead = time.Time{}, false
+}
+
+// addAhead adds a job that nobody waits for. The next start forgets it.
+func (q *queue) addAhead(s spec.Spec) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return errClosing
+	}
+	q.seq++
+	q.jobs[s] = &job{spec: s, client: aheadClient, seq: q.seq, added: time.Now().UTC(), state: StateQueued, kept: true, ahead: true, change: make(chan struct{})}
+	q.update()
+	return nil
+}
+
+// empty reports whether nothing is built or waits.
+func (q *queue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.jobs) == 0
+}
+
+// isAhead reports whether nobody has asked for a job so far.
+func (q *queue) isAhead(j *job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return j.ahead
 }
 
 // leave ends the interest of a caller of add.

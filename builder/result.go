@@ -50,6 +50,7 @@ type Result struct {
 	Started   time.Time     //
 	Took      time.Duration //
 	Steps     []Step        // how long each step took
+	Ahead     bool          `json:",omitempty"` // nobody had asked for it
 }
 
 // A Step is one part of a build.

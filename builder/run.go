@@ -54,7 +54,7 @@ func (s *Service) Run(ctx context.Context) error {
 	janitor := time.NewTicker(max(s.cfg.Abandon.D()/4, 50*time.Millisecond))
 	defer janitor.Stop()
 	idle := make(chan struct{}, 1) // a build ended
-	var trimmed, measured time.Time
+	var trimmed, measured, looked time.Time
 	s.confirmRecent(ctx)
 	for ctx.Err() == nil {
 		if running.Load() == 0 && s.trimDue.Load() {
@@ -101,6 +101,13 @@ func (s *Service) Run(ctx context.Context) error {
 			if now.Sub(measured) > time.Hour {
 				measured = now
 				s.background.Go(s.measure)
+			}
+			if s.cfg.Ahead > 0 {
+				if now.Sub(looked) > s.cfg.Ahead.D() {
+					looked = now
+					s.background.Go(func() { s.lookAhead(ctx) })
+				}
+				s.buildAhead()
 			}
 			for _, j := range s.queue.abandoned(now.Add(-s.cfg.Abandon.D())) {
 				s.finish(j, Result{Spec: j.spec, State: StateTempFailed, Error: "Nobody waited for the build any more."}, false)
@@ -153,6 +160,7 @@ func (s *Service) work(serving, ctx context.Context, j *job, release func()) {
 	}
 	switch {
 	case f == nil:
+		res.Ahead = s.queue.isAhead(j)
 		logger.Info("build done", "sum", res.Sum, "size", res.Size, "took", res.Took.Round(time.Millisecond), "steps", stepsText(res.Steps))
 		s.finish(j, res, false)
 		if len(res.Pending) > 0 {

@@ -101,6 +101,7 @@ type Service struct {
 	mu     sync.Mutex
 	temp   map[spec.Spec]Result // temporary failures since the start
 	recent []Result             // newest first
+	ahead  []spec.Spec          // to build when nothing else is to do
 	alarms []Alarm              // newest first
 }
 

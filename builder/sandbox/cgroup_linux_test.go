@@ -150,3 +150,57 @@ func TestUnifiedMount(t *testing.T) {
 	}
 	t.Errorf("the group is still there, with %q", read(t, g.dirs[0], "cgroup.procs"))
 }
+
+// The limits of a real unified hierarchy, on a machine that has the controllers
+// there: what takes more memory is killed and that is seen, and no more
+// processes can be made.
+func TestUnifiedLimits(t *testing.T) {
+	c, err := openCgroups()
+	if err != nil {
+		t.Skip(err) // TestMemory fails then if it is not meant to be so
+	}
+	if !c.v2 {
+		t.Skip("this machine's memory and pids controllers are in v1")
+	}
+	run := func(seq int64, l Limits, script string) (g *group, out string) {
+		g, err := c.create(seq, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("/bin/sh", "-c", "read go; "+script)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		cmd.Stdout, cmd.Stderr = &b, &b
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.add(cmd.Process.Pid); err != nil {
+			_ = cmd.Process.Kill()
+			t.Fatal(err)
+		}
+		if _, err := in.Write([]byte("\n")); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // how it ended is in the group
+		return g, b.String()
+	}
+	g, out := run(9001, Limits{Memory: 32 << 20, Processes: 50}, `x=$(head -c 200000000 /dev/zero | tr '\0' x); echo survived`)
+	if !g.outOfMemory() || strings.Contains(out, "survived") {
+		t.Errorf("memory: out of it %v: %q", g.outOfMemory(), out)
+	}
+	g.remove()
+	g, out = run(9002, Limits{Memory: 64 << 20, Processes: 5}, `i=0; while [ $i -lt 20 ]; do i=$((i+1)); sleep 1000 >/dev/null 2>&1 & done; echo survived`)
+	if n := len(strings.Fields(read(t, g.dirs[0], "cgroup.procs"))); n > 5 || strings.Contains(out, "survived") {
+		t.Errorf("processes: %d; %q", n, out)
+	}
+	if g.outOfMemory() {
+		t.Error("out of memory")
+	}
+	g.remove()
+	if _, err := os.Stat(g.dirs[0]); err == nil {
+		t.Errorf("the group is still there, with %q", read(t, g.dirs[0], "cgroup.procs"))
+	}
+}
