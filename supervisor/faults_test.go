@@ -33,6 +33,7 @@ func TestFaults(t *testing.T) {
 		{"power loss at every step", testPowerLoss},
 		{"state damaged", testDamagedState},
 		{"disk full", testDiskFull},
+		{"disk full at each write", testEachWrite},
 		{"real disk full or read-only", testRealDisk},
 		{"state folder can't be written", testReadOnly},
 		{"new version misbehaves", testBadVersion},

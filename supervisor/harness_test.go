@@ -245,6 +245,9 @@ func (b *bench) Download(_ context.Context, bin Binary, file string, _ func(Prog
 		return err
 	}
 	_ = os.Remove(file)
+	if err := durable.Try("create", file); err != nil {
+		return err
+	}
 	if b.content != nil {
 		return os.WriteFile(file, []byte(*b.content), 0o755)
 	}

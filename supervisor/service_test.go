@@ -34,7 +34,7 @@ const (
 func TestMain(m *testing.M) {
 	process.Shim()
 	proxy.Helper()
-	saveRetry = 300 * time.Millisecond
+	saveRetry = 100 * time.Millisecond
 	if pid, err := strconv.Atoi(os.Getenv(envTest)); err == nil {
 		go outliveNot(pid)
 	}

@@ -36,6 +36,9 @@ func WriteTo(name string, perm fs.FileMode, write func(io.Writer) error) (err er
 	if dir == "" {
 		dir = "."
 	}
+	if err := Try("create", name); err != nil {
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
 	f, err := os.CreateTemp(dir, base+tmpInfix+"*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
@@ -47,7 +50,10 @@ func WriteTo(name string, perm fs.FileMode, write func(io.Writer) error) (err er
 			_ = os.Remove(tmp)
 		}
 	}()
-	if err := write(f); err != nil {
+	if err = Try("write", name); err == nil {
+		err = write(f)
+	}
+	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	if err := f.Chmod(perm); err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -81,6 +87,29 @@ func Watch(w Watcher) {
 	watcher.Store(&w)
 }
 
+// A Breaker is asked before each step that a full disk can refuse, and its error
+// becomes that of the step. Tests fill disks with it.
+type Breaker func(step, name string) error
+
+var breaker atomic.Pointer[Breaker]
+
+// Break has the breaker asked in this process, nil nobody.
+func Break(b Breaker) {
+	if b == nil {
+		breaker.Store(nil)
+		return
+	}
+	breaker.Store(&b)
+}
+
+// Try asks the breaker; whoever writes by itself calls it before.
+func Try(step, name string) error {
+	if b := breaker.Load(); b != nil {
+		return (*b)(step, name)
+	}
+	return nil
+}
+
 func step(step, name string) {
 	if w := watcher.Load(); w != nil {
 		(*w)(step, name)
@@ -88,6 +117,9 @@ func step(step, name string) {
 }
 
 func syncFile(f *os.File) error {
+	if err := Try("sync", f.Name()); err != nil {
+		return err
+	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
@@ -107,6 +139,9 @@ func SyncFile(name string) error {
 
 // SyncDir makes the names in a folder durable.
 func SyncDir(dir string) error {
+	if err := Try("syncdir", dir); err != nil {
+		return err
+	}
 	if err := syncDir(dir); err != nil {
 		return err
 	}
@@ -117,6 +152,9 @@ func SyncDir(dir string) error {
 // Rename renames a file and makes the new name durable.
 func Rename(old, new string) error {
 	step("rename", new)
+	if err := Try("rename", new); err != nil {
+		return err
+	}
 	if err := os.Rename(old, new); err != nil {
 		return err
 	}
@@ -129,6 +167,9 @@ func Symlink(target, name string) error {
 	dir, base := filepath.Split(name)
 	if dir == "" {
 		dir = "."
+	}
+	if err := Try("create", name); err != nil {
+		return fmt.Errorf("linking %s: %w", name, err)
 	}
 	// os.Symlink has no O_TMPFILE sibling: a folder of our own gives a name that nobody else uses.
 	tmpDir, err := os.MkdirTemp(dir, base+tmpInfix+"*")

@@ -241,6 +241,9 @@ func hardlink(old, new string) error {
 	if same(old, new) {
 		return nil
 	}
+	if err := durable.Try("create", new); err != nil {
+		return err
+	}
 	tmp := new + Partial + "link"
 	_ = os.Remove(tmp)
 	err := os.Link(old, tmp)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"example.org/upkeep/internal/durable"
 )
 
 // record names a running service, so that the next supervisor finds it when
@@ -29,6 +31,9 @@ func describe(pid int, mark string) record {
 func (r *OS) write(rec record) error {
 	data, err := json.Marshal(rec)
 	if err != nil {
+		return err
+	}
+	if err := durable.Try("create", r.recordFile()); err != nil {
 		return err
 	}
 	tmp := r.recordFile() + ".tmp-"

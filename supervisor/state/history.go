@@ -9,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"example.org/upkeep/internal/durable"
 )
 
 // History is an append-only file with one JSON object a line. A crash can cut
@@ -37,6 +39,9 @@ func (h *History[T]) Append(v T) error {
 		return fmt.Errorf("writing the history: %w", err)
 	} else if cut {
 		data = append([]byte{'\n'}, data...)
+	}
+	if err := durable.Try("append", h.Name); err != nil {
+		return fmt.Errorf("writing the history: %w", err)
 	}
 	if _, err := f.Write(data); err != nil {
 		return fmt.Errorf("writing the history: %w", err)

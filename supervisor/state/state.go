@@ -44,7 +44,12 @@ func (RealDisk) WriteFile(name string, data []byte, perm fs.FileMode) error {
 }
 
 // Rename renames; the folder is synced by the write that follows.
-func (RealDisk) Rename(old, new string) error { return os.Rename(old, new) }
+func (RealDisk) Rename(old, new string) error {
+	if err := durable.Try("rename", new); err != nil {
+		return err
+	}
+	return os.Rename(old, new)
+}
 
 // File is a value on disk.
 type File[T any] struct {
