@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"example.org/upkeep/internal/durable"
 	"example.org/upkeep/tlog"
 	"example.org/upkeep/tlog/index"
 	"example.org/upkeep/tlog/logtest"
@@ -27,6 +28,7 @@ type crashJob struct {
 	Plain bool   // usual options and no tiles kept
 	Serve string // ask an index instead, and write the result to this file
 	Read  bool   // dump an index instead, again and again
+	Die   string // at this step of renaming the index (see durable.Watch)
 }
 
 var serveJob, readJob func(crashJob) error
@@ -52,6 +54,9 @@ func crashChild(env string) error {
 	}
 	if j.Read {
 		return readJob(j)
+	}
+	if j.Die != "" {
+		dieAt(j.Die)
 	}
 	var tiles *tlog.TileDir
 	opts := index.Options{}
@@ -80,8 +85,25 @@ func crashChild(env string) error {
 	return s.Close()
 }
 
+// dieAt kills this process just before an index is renamed, or just after.
+func dieAt(step string) {
+	renamed := false
+	w := durable.Watcher(func(did, name string) {
+		if did == "rename" {
+			renamed = filepath.Base(name) == "index.db"
+		}
+		if renamed && did == step {
+			if p, err := os.FindProcess(os.Getpid()); err == nil {
+				p.Kill()
+			}
+			select {}
+		}
+	})
+	durable.Watch(w)
+}
+
 // Journal and merge all the time, so that kills meet them.
-var crashOptions = index.Options{MergeBytes: 300 << 10, MergeModules: 100, JournalPeriod: time.Nanosecond}
+var crashOptions = index.Options{MergeBytes: 300 << 10, MergeModules: 100, JournalPeriod: time.Nanosecond}.CompactAt(1 << 10)
 
 // TestKill kills a follower at random instants, again and again, and wants the
 // index to come out as one that was never disturbed.

@@ -69,7 +69,7 @@ func (s *Store) storeEvents(b *bbolt.Bucket, sum *sum) error {
 // Events returns the security events that are stored, oldest first.
 func (s *Store) Events() ([]Event, error) {
 	var events []Event
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.read(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketEvents).ForEach(func(_, v []byte) error {
 			var e Event
 			if err := json.Unmarshal(v, &e); err != nil {

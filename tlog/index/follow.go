@@ -75,7 +75,9 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 	case err == nil:
 		// Only now: on the way, the state is that of an older log.
 		s.pos.Note, s.pos.Accepted = head.Note, head.Accepted
-		commitErr = s.commit(true)
+		if commitErr = s.commit(true); commitErr == nil {
+			commitErr = s.compact()
+		}
 	case !failed:
 		commitErr = s.writeJournal() // keep what was read before the error
 	}

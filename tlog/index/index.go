@@ -7,6 +7,7 @@
 // Files, for an index in FILE:
 //
 //	FILE          a bbolt database
+//	FILE.new      its content being written anew, to take FILE's place (see compact.go)
 //	FILE.lock     taken by the one process that writes
 //	FILE.readers  taken, shared, by processes that only read (see readers.go)
 //

@@ -98,7 +98,7 @@ func (s *Store) update(f func(tx *bbolt.Tx, sums *sums) error) (err error) {
 	if s.damaged.Load() {
 		return ErrCorrupt
 	}
-	if err := s.readers.heed(s.db); err != nil {
+	if err := s.readers.heed(s.db.DB); err != nil {
 		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
@@ -128,6 +128,9 @@ func clearBucket(tx *bbolt.Tx, name []byte) error {
 	return err
 }
 
+// fillPercent is how full pages are made.
+const fillPercent = 0.95
+
 // A merger moves sorted modules of a delta into the blocks, within a transaction.
 type merger struct {
 	d      *delta
@@ -154,7 +157,7 @@ func addFirstBlock(b *bbolt.Bucket, sum *sum) error {
 
 func (m *merger) run() error {
 	m.cursor = m.bucket.Cursor()
-	m.bucket.FillPercent = 0.95
+	m.bucket.FillPercent = fillPercent
 	for len(m.order) > 0 {
 		path := m.path(0)
 		key, block := m.cursor.Seek(path)

@@ -59,7 +59,7 @@ func TestReadersElsewhere(t *testing.T) {
 	c := client(t, srv, url)
 	dir := t.TempDir()
 	// Merges in many transactions, each of them soon.
-	s := open(t, filepath.Join(dir, "index.db"), index.Options{MergeBytes: 100 << 10, MergeModules: 200, JournalPeriod: time.Nanosecond})
+	s := open(t, filepath.Join(dir, "index.db"), index.Options{MergeBytes: 100 << 10, MergeModules: 200, JournalPeriod: time.Nanosecond}.CompactAt(4<<10))
 	follow(t, s, c)
 	env, err := json.Marshal(crashJob{Dir: dir, Read: true})
 	if err != nil {

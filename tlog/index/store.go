@@ -47,7 +47,8 @@ type Options struct {
 	MergeModules  int // in one transaction
 	JournalPeriod time.Duration
 
-	unverified bool // for tests: no check in the background
+	unverified  bool  // for tests: no check in the background
+	compactFree int64 // bytes that are free when the file is written anew; 0 for the default
 }
 
 const (
@@ -60,7 +61,7 @@ const (
 type Store struct {
 	opts    Options
 	file    string
-	db      *bbolt.DB
+	db      *database       // replaced under both locks
 	lock    *durable.Locked // of the one writer
 	readers *readers
 	log     *slog.Logger
@@ -78,6 +79,8 @@ type Store struct {
 	told        map[string]bool            // events told by this process
 	merged      time.Time                  // when the last merge ended
 	mergeTook   time.Duration
+
+	compactAfter time.Time
 
 	mu      sync.RWMutex // held for writing only to swap the view
 	view    *view
@@ -189,6 +192,9 @@ func Open(file string, opts Options) (s *Store, err error) {
 	if opts.JournalPeriod == 0 {
 		opts.JournalPeriod = defaultJournalPeriod
 	}
+	if opts.compactFree == 0 {
+		opts.compactFree = compactFree
+	}
 	st := &Store{opts: opts, file: file, log: opts.Logger, metrics: newMetrics(opts.Metrics), changed: make(chan struct{}), closing: make(chan struct{}), checked: make(chan struct{}), tools: map[string]toolchainRecord{}, told: map[string]bool{}}
 	if st.log == nil {
 		st.log = slog.Default()
@@ -233,6 +239,9 @@ func (s *Store) openToWrite() (err error) {
 	} else if err != nil {
 		return err
 	}
+	if err := removeFresh(s.file); err != nil {
+		return err
+	}
 	if s.readers, err = newReaders(s.file); err != nil {
 		return err
 	}
@@ -258,24 +267,40 @@ func (s *Store) openPages() (err error) {
 	if err != nil && !(errors.Is(err, fs.ErrNotExist) && !s.opts.ReadOnly) {
 		return err
 	}
+	db, err := openDatabase(s.file, s.opts.ReadOnly)
+	if db != nil {
+		s.db = db
+	}
+	return err
+}
+
+// A database is an open file.
+type database struct {
+	*bbolt.DB
+	pages *os.File       // the file, to read it page by page
+	long  sync.WaitGroup // reading transactions that outlast Store.mu: Close must not find one
+}
+
+// openDatabase opens a file and lets others have it.
+func openDatabase(file string, readOnly bool) (*database, error) {
 	size := mapSize()
 	var opened *os.File
-	s.db, err = bbolt.Open(s.file, 0o644, &bbolt.Options{
-		Timeout: time.Second, ReadOnly: s.opts.ReadOnly, PageSize: pageSize,
+	db, err := bbolt.Open(file, 0o644, &bbolt.Options{
+		Timeout: time.Second, ReadOnly: readOnly, PageSize: pageSize,
 		FreelistType: bbolt.FreelistMapType, InitialMmapSize: size,
-		OpenFile: func(name string, flag int, perm fs.FileMode) (*os.File, error) {
-			opened, err = os.OpenFile(name, flag, perm)
-			if err == nil {
-				shrinkable(opened)
+		OpenFile: func(name string, flag int, perm fs.FileMode) (f *os.File, err error) {
+			if f, err = os.OpenFile(name, flag, perm); err == nil {
+				opened = f
+				shrinkable(f)
 			}
-			return opened, err
+			return f, err
 		},
 	})
 	if err != nil {
-		return openError(err)
+		return nil, openError(err)
 	}
-	s.db.AllocSize = allocSize
-	return shareFile(opened, s.opts.ReadOnly)
+	db.AllocSize = allocSize
+	return &database{DB: db, pages: opened}, shareFile(opened, readOnly)
 }
 
 // checkNewest checks the pages of the newest state of a file, which may be empty.
@@ -388,9 +413,9 @@ func (s *Store) LogTime() int64 {
 // Close closes the file.
 func (s *Store) Close() error {
 	s.once.Do(func() { close(s.closing) })
-	s.checks.Wait()
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	s.checks.Wait()
 	if err := s.release(); err != nil {
 		return fmt.Errorf("closing the index: %w", err)
 	}

@@ -63,6 +63,25 @@ func (s sum) check(b *bbolt.Bucket) error {
 // sums are those of all buckets but the one that they are in.
 type sums struct{ Modules, Hosts, Toolchains, Journal, Events, Watched sum }
 
+// of returns the sum of a bucket, nil for the one that the sums are in.
+func (s *sums) of(name []byte) *sum {
+	switch string(name) {
+	case string(bucketModules):
+		return &s.Modules
+	case string(bucketHosts):
+		return &s.Hosts
+	case string(bucketTools):
+		return &s.Toolchains
+	case string(bucketJournal):
+		return &s.Journal
+	case string(bucketEvents):
+		return &s.Events
+	case string(bucketWatched):
+		return &s.Watched
+	}
+	return nil
+}
+
 // Values of the bucket of meta data carry a checksum, and none may be missing.
 
 func putMeta(tx *bbolt.Tx, key, value []byte) error {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime/debug"
 
 	"go.etcd.io/bbolt"
@@ -44,11 +43,11 @@ func (s *Store) Verify() (err error) {
 
 func (s *Store) verify() (err error) {
 	defer catch(&err)()
-	tx, err := s.checkedTx(true)
+	tx, done, err := s.checkedTx(true)
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
+	defer done()
 	sums, err := getSums(tx)
 	if err != nil {
 		return err
@@ -69,31 +68,35 @@ func (s *Store) verify() (err error) {
 
 // checkedTx begins a transaction whose pages it has checked, with those of the
 // leaves or without.
-func (s *Store) checkedTx(leaves bool) (*bbolt.Tx, error) {
-	f, err := os.Open(s.file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	for range 100 {
-		tx, err := s.db.Begin(false)
+func (s *Store) checkedTx(leaves bool) (_ *bbolt.Tx, done func(), err error) {
+	s.mu.RLock()
+	db := s.db
+	db.long.Add(1)
+	s.mu.RUnlock()
+	defer func() {
 		if err != nil {
-			return nil, err
+			db.long.Done()
 		}
-		fi, err := f.Stat()
+	}()
+	for range 100 {
+		tx, err := db.Begin(false)
+		if err != nil {
+			return nil, nil, err
+		}
+		fi, err := db.pages.Stat()
 		found := false
 		if err == nil {
-			_, found, err = checkPages(f, fi.Size(), uint64(tx.ID()), leaves, s.closing)
+			_, found, err = checkPages(db.pages, fi.Size(), uint64(tx.ID()), leaves, s.closing)
 		}
 		if err == nil && found {
-			return tx, nil
+			return tx, func() { tx.Rollback(); db.long.Done() }, nil
 		}
 		tx.Rollback()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return nil, errors.New("it changes too fast to be checked") // two commits after each Begin
+	return nil, nil, errors.New("it changes too fast to be checked") // two commits after each Begin
 }
 
 // verifyBlocks checks that the blocks share out all paths, in order, and are

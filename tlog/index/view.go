@@ -13,6 +13,7 @@ import (
 // read-only transaction of bbolt changes nothing in its buckets, and each
 // query has a cursor of its own.
 type view struct {
+	db             *database
 	tx             *bbolt.Tx
 	modules, hosts *bbolt.Bucket
 	head           Head
@@ -27,9 +28,18 @@ var (
 	errMerging = errors.New("a merge was interrupted: let the program that follows the log run once")
 )
 
+// read runs a short reading of the newest committed state. The lock keeps the
+// file open that it reads.
+func (s *Store) read(f func(tx *bbolt.Tx) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.db.View(f)
+}
+
 // newView shows the newest committed state to queries.
 func (s *Store) newView() error {
-	tx, err := s.db.Begin(false)
+	db := s.db
+	tx, err := db.Begin(false)
 	if err != nil {
 		return fmt.Errorf("reading the index: %w", err)
 	}
@@ -38,6 +48,8 @@ func (s *Store) newView() error {
 		tx.Rollback()
 		return err
 	}
+	v.db = db
+	db.long.Add(1)
 	v.mark = s.changes.end()
 	s.mu.Lock()
 	old := s.view
@@ -97,6 +109,7 @@ func (s *Store) hold() (*view, error) {
 func (v *view) release() {
 	if v != nil && v.users.Add(-1) == 0 {
 		v.tx.Rollback()
+		v.db.long.Done()
 	}
 }
 

@@ -25,7 +25,7 @@ var errKind = errors.New("only an index in mode watch takes single versions")
 // run of the program.
 func (s *Store) Watched(path string) (bool, error) {
 	var ok bool
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.read(func(tx *bbolt.Tx) error {
 		ok = tx.Bucket(bucketWatched).Get([]byte(path)) != nil
 		return nil
 	})
