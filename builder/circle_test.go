@@ -26,6 +26,7 @@ type foreignBuilder struct {
 	key, url string
 	truth    spec.Record // what it builds
 	careless bool        // it logs also what its verifier has otherwise
+	refuse   int         // builds that it refuses first
 
 	mu       sync.Mutex
 	verifier *tlog.Client // of ours; nil: it asks nobody
@@ -65,6 +66,11 @@ func (f *foreignBuilder) names(ts *testService) {
 func (f *foreignBuilder) build(ctx context.Context, key string) error {
 	f.mu.Lock()
 	f.asked++
+	if f.refuse > 0 {
+		f.refuse--
+		f.mu.Unlock()
+		return tlog.ErrNotFound
+	}
 	done, running := f.builds[key]
 	if !running {
 		done = make(chan struct{})
@@ -196,6 +202,35 @@ func TestForeignVerifierAsksBack(t *testing.T) {
 				t.Errorf("agreed %+v, alarms %v", res.Agreed, ts.Status(t.Context()).Alarms)
 			}
 		})
+	}
+}
+
+// When too few verifiers agree the next try asks them, and does not build again.
+func TestAskAgain(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	sp, err := spec.Parse("example.org/hello@v1.0.0/" + target() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	truth, err := start(t, e, testOptions{}).lookup(t, sp.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newForeignBuilder(t, truth)
+	f.refuse = 2
+	ts := start(t, e, testOptions{change: func(c *Config) {
+		c.Verifiers, c.Require = []Verifier{{Key: f.key, URL: f.url + "/tlog"}}, 1
+	}})
+	compiled := 0
+	res, err := ts.Watch(t.Context(), sp, "127.0.0.0/24", func(ev Event) error {
+		if ev.Line == "Compiling." {
+			compiled++
+		}
+		return nil
+	})
+	if err != nil || res.State != StateSuccess || res.Tries != 3 || len(res.Steps) == 0 || compiled != 1 {
+		t.Errorf("%+v, %v, compiled %d times", res, err, compiled)
 	}
 }
 

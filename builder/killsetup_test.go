@@ -56,7 +56,7 @@ func killWhileSettingUp(t *testing.T, confined, long bool) {
 	e := newEcosystem(t)
 	e.publishToolchain(long)
 	publish := func(version string) string {
-		e.publish("example.org/bare", version, "-- main.go --\npackage main\n\nfunc main() { println(1) }\n")
+		e.publish("example.org/bare", version, "-- main.go --\npackage main\n\nimport \"example.org/bare/p\"\n\nfunc main() { println(p.One) }\n-- p/p.go --\npackage p\n\nconst One = 1\n")
 		return "example.org/bare@" + version + "/" + target() + "/"
 	}
 	sp := publish("v1.0.0")
@@ -106,7 +106,7 @@ func killWhileSettingUp(t *testing.T, confined, long bool) {
 	check := func(t *testing.T) {
 		ts := start(t, e, o)
 		defer ts.stop()
-		for _, pattern := range []string{"work/*", "std/*.dirty", "*/*.tmp-*", "*/??/*.tmp-*", "toolchains/new-*"} {
+		for _, pattern := range []string{"work/*", "std/*.dirty", "deps/*.dirty", "*/*.tmp-*", "*/??/*.tmp-*", "toolchains/new-*"} {
 			if left, _ := filepath.Glob(filepath.Join(dir, filepath.FromSlash(pattern))); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
@@ -115,7 +115,9 @@ func killWhileSettingUp(t *testing.T, confined, long bool) {
 		if list := ts.toolchains.Installed(); err != nil || len(entries) != 2*len(list) {
 			t.Errorf("toolchains %v, but installed %v (%v)", entries, list, err)
 		}
-		checkCache(t, filepath.Join(dir, "std"))
+		for _, sub := range []string{"std", "deps"} { // the sandbox lets dependencies be shared
+			checkCache(t, filepath.Join(dir, sub))
+		}
 	}
 	line := func(prefix string) func(*killedBuild) { return func(b *killedBuild) { b.untilLine(prefix) } }
 	file := func(pattern string) func(*killedBuild) {
