@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -89,12 +90,15 @@ func parseKept(data []byte, v note.Verifier) (k kept, err error) {
 		return kept{}, fmt.Errorf("has a malformed time: %w", err)
 	}
 	for line := range strings.Lines(before) {
-		var size int64
-		var hash string
-		if _, err := fmt.Sscanf(line, "before %d %s", &size, &hash); err != nil || len(k.before) >= maxBefore {
+		f := strings.Fields(line)
+		if len(f) != 3 || f[0] != "before" || len(k.before) >= maxBefore {
 			return kept{}, errors.New("has a malformed list of earlier tree heads")
 		}
-		h, err := ct.ParseHash(hash)
+		size, err := strconv.ParseInt(f[1], 10, 64)
+		if err != nil {
+			return kept{}, errors.New("has a malformed list of earlier tree heads")
+		}
+		h, err := ct.ParseHash(f[2])
 		if err != nil {
 			return kept{}, err
 		}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"reflect"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -194,10 +195,11 @@ func (d Duration) String() string {
 // UnmarshalText reads a duration; it is never negative.
 func (d *Duration) UnmarshalText(text []byte) error {
 	s := string(text)
-	var days int
-	if n, err := fmt.Sscanf(s, "%dd", &days); err == nil && n == 1 && s == fmt.Sprintf("%dd", days) && days >= 0 && days < 36500 {
-		*d = Duration(time.Duration(days) * 24 * time.Hour)
-		return nil
+	if number, ok := strings.CutSuffix(s, "d"); ok {
+		if days, err := strconv.Atoi(number); err == nil && number == strconv.Itoa(days) && days >= 0 && days < 36500 {
+			*d = Duration(time.Duration(days) * 24 * time.Hour)
+			return nil
+		}
 	}
 	v, err := time.ParseDuration(s)
 	if err != nil || v < 0 {

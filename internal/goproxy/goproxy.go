@@ -95,7 +95,7 @@ func (c *Client) withFiles() {
 		tr = http.DefaultTransport.(*http.Transport)
 	}
 	tr = tr.Clone()
-	tr.RegisterProtocol("file", http.NewFileTransport(http.Dir("/")))
+	tr.RegisterProtocol("file", files{})
 	hc := *c.hc
 	hc.Transport = tr
 	c.hc = &hc
