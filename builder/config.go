@@ -35,7 +35,7 @@ type Config struct {
 	Limit          LimitConfig     `toml:"limit" comment:"What one client network (IPv4 /24, IPv6 /48) may start. Loopback has no limit."`
 	Allow          []string        `toml:"allow" comment:"Modules that are built, as patterns of path prefixes (\"github.com/mjl-\", \"example.org/*\"). Empty: all."`
 	Deny           []string        `toml:"deny" comment:"Modules that are not built, as patterns of path prefixes."`
-	Verifiers      []Verifier      `toml:"verifiers" comment:"Other build services of the same formats that must come to the same sum before a record is logged.\nTwo upkeep-build may name each other; for another program that does so, see asks_back."`
+	Verifiers      []Verifier      `toml:"verifiers" comment:"Other build services of the same formats that must come to the same sum before a record is logged.\nEach is\na table [[build.verifiers]] with key, its log's verifier key, and if needed url, the base address of its log. Two\nupkeep-build may name each other; another program that has this one as a verifier in turn needs asks_back = true:\nit is asked after the record was logged."`
 	Require        int             `toml:"require" comment:"How many of the verifiers must have the same sum."`
 	VerifyTimeout  config.Duration `toml:"verify_timeout" comment:"How long to wait for a verifier, which may have to build first."`
 	Drain          config.Duration `toml:"drain" comment:"When the server is told to stop, builds that run have this long to end. The others go on at the next start."`
