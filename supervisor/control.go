@@ -307,6 +307,9 @@ func (e *Engine) serviceStatus() ServiceStatus {
 		}
 	}
 	if s.Warning == "" {
+		s.Warning = e.conf().userWarning()
+	}
+	if s.Warning == "" {
 		s.Warning = accessWarning(e.conf().cred, e.place.Path, e.current)
 	}
 	if !s.Running && e.lastExit != "" {

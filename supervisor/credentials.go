@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -76,6 +77,23 @@ func (c *Config) findUser() error {
 	}
 	c.cred = cred
 	return nil
+}
+
+// userWarning says that the service's user isn't any more who it was when the
+// configuration was read. The service runs on, and is started, as that one.
+func (c *Config) userWarning() string {
+	if c.cred == nil {
+		return ""
+	}
+	u, err := user.Lookup(c.Process.User)
+	var unknown user.UnknownUserError
+	switch _, number := strconv.ParseUint(c.Process.User, 10, 32); {
+	case errors.As(err, &unknown) && number != nil:
+		return fmt.Sprintf("the service's user %q is no longer on this machine; it goes on as %d until upkeep is started again, which will fail", c.Process.User, c.cred.UID)
+	case err == nil && u.Uid != strconv.FormatUint(uint64(c.cred.UID), 10):
+		return fmt.Sprintf("the service's user %q is %s by now; it goes on as %d until upkeep reads its configuration again", c.Process.User, u.Uid, c.cred.UID)
+	}
+	return ""
 }
 
 func lookupUser(name string) (int, error) {

@@ -47,6 +47,8 @@ func TestFaults(t *testing.T) {
 		{"link can't be put back", testLinkStuck},
 		{"discovery lies", testDiscoveryLies},
 		{"service's user is gone", testNoUser},
+		{"service's user is deleted while it runs", testUserDeleted},
+		{"user, groups, capabilities and limits", testRunsAs},
 		{"configuration goes wrong", testReload},
 		{"hook says not now, fails, hangs", testHooks},
 	} {

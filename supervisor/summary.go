@@ -9,7 +9,7 @@ import (
 
 // summary is the one sentence and the code.
 func (e *Engine) summary(s *Status) (Code, string) {
-	last := e.doc.Last
+	last, user := e.doc.Last, e.conf().userWarning()
 	switch {
 	case s.Update != nil && s.Update.State == StateRollingBack:
 		return CodeUpdating, fmt.Sprintf("Going back to %s: %s", s.Update.From.Version, e.doc.Update.Reason)
@@ -26,6 +26,8 @@ func (e *Engine) summary(s *Status) (Code, string) {
 		return CodeFailing, "Updates are off: " + s.Self.ConfigErr
 	case s.Self.ConfigErr != "":
 		return CodeFailing, "The configuration on disk is wrong, the one before is in force: " + s.Self.ConfigErr
+	case user != "":
+		return CodeFailing, "T" + user[1:] + "."
 	case e.infoErr != nil:
 		return CodeFailing, "Updates are off: " + e.infoErr.Error()
 	case e.doc.Repair != "":
