@@ -20,7 +20,8 @@
 //
 // upkeep itself is updated too: a new version runs beside this one for a while,
 // and has to say the same, before it takes its place by exec and goes on with the
-// service, its output and all listeners (package handoff).
+// service, its output and all listeners (package handoff). This version stands by
+// in a second process meanwhile, and takes over from one that fails in command.
 //
 // # Files
 //
