@@ -87,6 +87,29 @@ systemctl daemon-reload
 show systemd-analyze verify --man=no upkeep@speaker.service
 speaks 8081 5
 
+# drops in NAME what stands behind it, and runs the service at a port.
+dropped() {
+	local conf=/etc/systemd/system/upkeep@speaker.service.d/$1.conf port=$2
+	shift 2
+	printf '%s\n' '[Service]' "$@" >"$conf"
+	systemctl daemon-reload
+	show systemctl start upkeep@speaker
+	until_ 'the service does not answer' tells "$port" && echo 'it answers'
+	ps -C upkeep,speaker -o user=,comm=
+	show systemctl stop upkeep@speaker
+	rm "$conf"
+}
+say 'A port below 1024'
+sed -i 's/:8081/:81/' /srv/speaker/upkeep.toml
+dropped port 81 AmbientCapabilities=CAP_NET_BIND_SERVICE CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+sed -i 's/:81"/:8081"/' /srv/speaker/upkeep.toml
+
+say 'A service under another user than upkeep'
+sed -i 's/^\[process\]$/&\nuser = "hello"/' /srv/speaker/upkeep.toml
+dropped user 8081 User=root 'CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE' SystemCallFilter=@setuid
+sed -i '/^user = /d' /srv/speaker/upkeep.toml
+chown -R hello: /srv/speaker
+
 say "The unit under a user's systemd, with the drop-in of docs/systemd.md"
 rm -r /etc/systemd/system/upkeep@speaker.service.d /etc/systemd/system/upkeep@.service
 systemctl daemon-reload
