@@ -129,7 +129,7 @@ for dir in /vm/tests/*; do
 	status=$?
 	grep -E '^--- (FAIL|SKIP)' -A 3 /tmp/out | grep -vE '^(--- PASS|=== )' | head -n 60
 	printf '%s passed, %s skipped, %s failed; status %s\n' "$(grep -c '^--- PASS' /tmp/out)" "$(grep -c '^--- SKIP' /tmp/out)" "$(grep -c '^--- FAIL' /tmp/out)" "$status"
-	[ "$status" = 0 ] || { failed=1; grep -vE '^(=== |--- (PASS|SKIP))' /tmp/out | tail -n 40; }
+	[ "$status" = 0 ] || { failed=1; tail -n 40 /tmp/out; }
 	rm -rf /tmp/test
 done
 [ ! -e /vm/unit ] || . /vm/unit
