@@ -247,14 +247,17 @@ func TestConfirmAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newForeignBuilder(t, truth)
-	asked := make(chan struct{}, 100)
+	asked := make(chan struct{}, 1)
 	var mu sync.Mutex
 	up := false
 	door := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		if !up {
-			asked <- struct{}{}
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
 			http.Error(w, "down", http.StatusServiceUnavailable)
 			return
 		}
@@ -263,7 +266,6 @@ func TestConfirmAgain(t *testing.T) {
 	defer door.Close()
 	change := func(c *Config) {
 		c.Verifiers = []Verifier{{Key: f.key, URL: door.URL + "/tlog", AsksBack: true}}
-		c.VerifyTimeout = config.Duration(50 * time.Millisecond) // of each time
 	}
 	ts := start(t, e, testOptions{change: change})
 	if _, err := ts.lookup(t, sp.String()); err != nil {
@@ -274,8 +276,7 @@ func TestConfirmAgain(t *testing.T) {
 	mu.Lock()
 	up = true
 	mu.Unlock()
-	change2 := func(c *Config) { change(c); c.VerifyTimeout = config.Duration(time.Hour) }
-	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key, change: change2})
+	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key, change: change})
 	for {
 		res, err := ts.Result(sp)
 		if err != nil {
