@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"sync/atomic"
 )
@@ -34,10 +35,40 @@ type chainBlock struct {
 	data  []byte
 
 	// Signed NSEC records of its links, as far as they were asked for.
-	signed atomic.Pointer[[maxBlock]atomic.Pointer[piece]]
+	signed atomic.Pointer[pieces]
 }
 
 const maxBlock = 64
+
+// pieces are some of a block's, which are never changed: most blocks of a large
+// zone have few.
+type pieces struct {
+	have uint64 // a bit for each link that has one
+	list []*piece
+}
+
+// at returns the piece of link i, nil if there is none.
+func (p *pieces) at(i int) *piece {
+	if p == nil || p.have>>i&1 == 0 {
+		return nil
+	}
+	return p.list[bits.OnesCount64(p.have&(1<<i-1))]
+}
+
+// with returns pieces that have another one too.
+func (p *pieces) with(i int, add *piece) *pieces {
+	if p == nil {
+		p = &pieces{}
+	}
+	next := &pieces{have: p.have | 1<<i, list: make([]*piece, 0, len(p.list)+1)}
+	at := bits.OnesCount64(p.have & (1<<i - 1))
+	next.list = append(append(next.list, p.list[:at]...), add)
+	if p.have>>i&1 != 0 {
+		at++
+	}
+	next.list = append(next.list, p.list[at:]...)
+	return next
+}
 
 // A link is a name in a chain.
 type link struct {
@@ -212,7 +243,7 @@ func (b *chainBlock) links(dst []link) []link {
 	}
 	if signed := b.signed.Load(); signed != nil {
 		for i := range dst[start:] {
-			dst[start+i].signed = signed[i].Load()
+			dst[start+i].signed = signed.at(i)
 		}
 	}
 	return dst
@@ -244,36 +275,23 @@ func newBlock(links []link) *chainBlock {
 
 // keep remembers the signed record of a link. It is safe for many at once.
 func (b *chainBlock) keep(i int, p *piece) (fresh bool) {
-	signed := b.signed.Load()
-	if signed == nil {
-		b.signed.CompareAndSwap(nil, new([maxBlock]atomic.Pointer[piece]))
-		if signed = b.signed.Load(); signed == nil {
-			return false // dropped meanwhile
+	for {
+		signed := b.signed.Load()
+		if b.signed.CompareAndSwap(signed, signed.with(i, p)) {
+			return signed.at(i) == nil
 		}
 	}
-	return signed[i].Swap(p) == nil
 }
 
 // piece returns the signed record of a link, nil if there is none.
-func (b *chainBlock) piece(i int) *piece {
-	if signed := b.signed.Load(); signed != nil {
-		return signed[i].Load()
-	}
-	return nil
-}
+func (b *chainBlock) piece(i int) *piece { return b.signed.Load().at(i) }
 
 // drop forgets the signed records and says how many there were.
-func (b *chainBlock) drop() (n int64) {
-	signed := b.signed.Swap(nil)
-	if signed == nil {
-		return 0
+func (b *chainBlock) drop() int64 {
+	if signed := b.signed.Swap(nil); signed != nil {
+		return int64(len(signed.list))
 	}
-	for i := range signed {
-		if signed[i].Load() != nil {
-			n++
-		}
-	}
-	return n
+	return 0
 }
 
 // newChain is a chain of the zone's own name.

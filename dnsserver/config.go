@@ -86,8 +86,8 @@ func DefaultZoneConfig() ZoneConfig {
 // Timers of the SOA record, for the eyes of checkers: there are no zone
 // transfers.
 const (
-	soaRefresh = 3600
-	soaRetry   = 600
+	soaRefresh = 4 * 3600
+	soaRetry   = 3600
 	soaExpire  = 14 * 24 * 3600
 )
 

@@ -31,7 +31,7 @@ func TestDelegated(t *testing.T) {
 }
 
 func inNamespace(t *testing.T) {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestDelegated$", "-test.v", "-test.timeout=5m")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestDelegated$", "-test.v", "-test.timeout=10m")
 	cmd.Env = append(os.Environ(), "UPKEEP_TEST_NETNS=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
@@ -72,15 +72,24 @@ func loopbackUp(t *testing.T) {
 	}
 }
 
-const rootAddr, zoneAddr = "127.0.0.2", "127.0.0.3"
+const rootAddr = "127.0.0.2"
+
+// The zone's name servers: one program. Nobody asks over IPv6, since the namespace
+// has no such route.
+var zoneServers = []NameServer{
+	{Name: "ns0", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.3"), netip.MustParseAddr("2001:db8::1")}},
+	{Name: "ns1", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.8"), netip.MustParseAddr("2001:db8::2")}},
+}
 
 func delegated(t *testing.T, denial string) {
 	cfg := with(denial)
-	cfg.NameServers = []NameServer{{Name: "ns0", Addresses: []netip.Addr{netip.MustParseAddr(zoneAddr), netip.MustParseAddr("2001:db8::1")}}}
+	cfg.NameServers = zoneServers
 	s := NewServer(testHandler(t, cfg, testIndex()), ListenConfig{Workers: 1})
 	defer s.Close()
-	if _, err := s.Listen(zoneAddr + ":53"); err != nil {
-		t.Fatal(err)
+	for _, ns := range zoneServers {
+		if _, err := s.Listen(netip.AddrPortFrom(ns.Addresses[0], 53).String()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	root := newRoot(t, s.h.view.Load().zone.keys[0].DS())
 	for _, network := range []string{"udp", "tcp"} {
@@ -98,6 +107,7 @@ func delegated(t *testing.T, denial string) {
 	ds := root.key.ToDS(dns.SHA256)
 	dsText := fmt.Sprintf("%d %d %d %s", ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest)
 	hints := write(t, filepath.Join(t.TempDir(), "hints"), ". 3600 NS a.root.\na.root. 3600 A "+rootAddr+"\n")
+	t.Run("zonemaster", func(t *testing.T) { zonemaster(t, hints) })
 	t.Run("unbound", func(t *testing.T) {
 		unbound, dir := tool(t, "unbound"), t.TempDir()
 		conf := write(t, filepath.Join(dir, "conf"), fmt.Sprintf(`server:
@@ -173,6 +183,8 @@ policy.special_names = {}
 type root struct {
 	key  *dns.DNSKEY
 	sets map[string]map[uint16][]dns.RR // signed, by name and type
+
+	referral, glue []dns.RR
 }
 
 // In canonical order.
@@ -188,7 +200,6 @@ func newRoot(t *testing.T, ds *dns.DS) *root {
 	}
 	records := []dns.RR{r.key, ds}
 	for _, text := range []string{". 3600 SOA a.root. hostmaster.root. 1 3600 600 86400 60", ". 3600 NS a.root.", "a.root. 3600 A " + rootAddr,
-		testZone + " 3600 NS ns0." + testZone, "ns0." + testZone + " 3600 A " + zoneAddr,
 		". 60 NSEC a.root. NS SOA RRSIG NSEC DNSKEY", "a.root. 60 NSEC " + testZone + " A RRSIG NSEC", testZone + " 60 NSEC . NS DS RRSIG NSEC"} {
 		rr, err := dns.NewRR(text)
 		if err != nil {
@@ -196,21 +207,24 @@ func newRoot(t *testing.T, ds *dns.DS) *root {
 		}
 		records = append(records, rr)
 	}
+	for _, ns := range zoneServers {
+		host := ns.Name + "." + testZone
+		r.referral = append(r.referral, &dns.NS{Hdr: dns.RR_Header{Name: testZone, Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: 3600}, Ns: host})
+		r.glue = append(r.glue, &dns.A{Hdr: dns.RR_Header{Name: host, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 3600}, A: ns.Addresses[0].AsSlice()},
+			&dns.AAAA{Hdr: dns.RR_Header{Name: host, Rrtype: dns.TypeAAAA, Class: dns.ClassINET, Ttl: 3600}, AAAA: ns.Addresses[1].AsSlice()})
+	}
 	for _, rr := range records {
 		h := rr.Header()
 		if r.sets[h.Name] == nil {
 			r.sets[h.Name] = map[uint16][]dns.RR{}
 		}
 		set := []dns.RR{rr}
-		if !dns.IsSubDomain(testZone, h.Name) || h.Rrtype == dns.TypeDS || h.Rrtype == dns.TypeNSEC {
-			sig := &dns.RRSIG{Hdr: dns.RR_Header{Ttl: h.Ttl}, Algorithm: r.key.Algorithm, KeyTag: r.key.KeyTag(), SignerName: ".",
-				Inception: uint32(time.Now().Add(-time.Hour).Unix()), Expiration: uint32(time.Now().Add(24 * time.Hour).Unix())}
-			if err := sig.Sign(priv.(crypto.Signer), set); err != nil {
-				t.Fatal(err)
-			}
-			set = append(set, sig)
+		sig := &dns.RRSIG{Hdr: dns.RR_Header{Ttl: h.Ttl}, Algorithm: r.key.Algorithm, KeyTag: r.key.KeyTag(), SignerName: ".",
+			Inception: uint32(time.Now().Add(-time.Hour).Unix()), Expiration: uint32(time.Now().Add(24 * time.Hour).Unix())}
+		if err := sig.Sign(priv.(crypto.Signer), set); err != nil {
+			t.Fatal(err)
 		}
-		r.sets[h.Name][h.Rrtype] = set
+		r.sets[h.Name][h.Rrtype] = append(set, sig)
 	}
 	return r
 }
@@ -228,8 +242,8 @@ func (r *root) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	case err != nil:
 		m.Rcode = dns.RcodeFormatError
 	case below && (name != testZone || typ != dns.TypeDS):
-		m.Ns = append(append(m.Ns, r.sets[testZone][dns.TypeNS]...), r.sets[testZone][dns.TypeDS]...)
-		m.Extra = append(m.Extra, r.sets["ns0."+testZone][dns.TypeA]...)
+		m.Ns = append(append(m.Ns, r.referral...), r.sets[testZone][dns.TypeDS]...)
+		m.Extra = append(m.Extra, r.glue...)
 	case exists && sets[typ] != nil:
 		m.Authoritative = true
 		m.Answer = sets[typ]

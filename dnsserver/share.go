@@ -17,6 +17,7 @@ type signShare struct {
 	ready time.Time     // when an answer was ready last
 	load  float64       // share of the time lately that ready answers need
 	left  time.Duration // for signatures
+	spent time.Duration // on signatures since the last look
 }
 
 const (
@@ -50,7 +51,15 @@ func (s *signShare) packets(begin, end time.Time, ready, full bool) {
 	weight := min(float64(elapsed)/float64(loadPeriod), 1)
 	s.load += weight * (busy - s.load)
 	// No more is saved up than can be spent in a row.
-	s.left = min(s.left+time.Duration(s.share()*float64(elapsed)), maxInRow*50*time.Microsecond)
+	s.left = min(s.left+time.Duration(s.share()*float64(elapsed-s.spent)), maxInRow*50*time.Microsecond)
+	s.spent = 0
+}
+
+// signed notes the time that a signature took. With all the time for signatures
+// none of it is missed.
+func (s *signShare) signed(d time.Duration) {
+	s.spent += d
+	s.left -= time.Duration((1 - s.share()) * float64(d))
 }
 
 func (s *signShare) share() float64 { return max(1-reserve*s.load, leastShare) }

@@ -67,7 +67,7 @@ func TestSignShare(t *testing.T) {
 				at := now
 				for i := 0; i < maxInRow && s.left > 0; i++ {
 					now = now.Add(sign)
-					s.left -= sign
+					s.signed(sign)
 					signed++
 				}
 				longest = max(longest, now.Sub(at))

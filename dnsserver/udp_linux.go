@@ -150,7 +150,7 @@ func (w *udpWorker) run() {
 		w.ready = 0
 		for n := 0; n < maxInRow && w.wait > 0 && w.share.left > 0; n++ {
 			next := w.signNext()
-			w.share.left -= next.Sub(end)
+			w.share.signed(next.Sub(end))
 			end = next
 		}
 		if w.flush(send) != nil {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"syscall"
@@ -50,14 +49,10 @@ upkeep-dns serve -zone l.upkeep.test -keys keys -state state -ns ns0=127.0.0.1 -
 	}
 }
 
-// gcPercent trades a little CPU time on the way of new answers, none for those
-// from the cache, for memory.
-const gcPercent = 40
-
 func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	tune, stop := context.WithCancel(ctx)
+	defer stop()
+	go dnsserver.TuneGC(tune)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // before anybody can know that we run
 	defer signal.Stop(hup)

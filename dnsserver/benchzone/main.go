@@ -71,9 +71,7 @@ func main() {
 
 func run(ctx context.Context, zone, key, tsv, listen, denial string, workers, answers int) error {
 	runtime.GOMAXPROCS(workers)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(40) // as upkeep-dns does
-	}
+	go dnsserver.TuneGC(ctx) // as upkeep-dns does
 	if key == "" {
 		return errors.New("-key is not set: give the file of the zone's key, without .key")
 	}
