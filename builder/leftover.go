@@ -1,26 +1,43 @@
 package builder
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
+
+	"example.org/upkeep/internal/durable"
 )
+
+// moment is how long a killed server's commands may take to be gone, with the
+// lock that those have which were just being started, and to write no more.
+const moment = 5 * time.Second
+
+// lockFolder makes sure that no other service uses the folder.
+func lockFolder(dir string) (*durable.Locked, error) {
+	for end := time.Now().Add(moment); ; time.Sleep(moment / 50) {
+		l, err := durable.Lock(filepath.Join(dir, "lock"))
+		if !errors.Is(err, durable.ErrLocked) {
+			return l, err
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("another build service uses the folder %s", dir)
+		}
+	}
+}
 
 // removeLeftOvers removes what a server that was killed left behind, but for
 // unfinished caches, which have a mark, and toolchains.
 func (s *Service) removeLeftOvers() error {
-	// The kernel ends the commands of a killed server, which may take a moment;
-	// until then they make new files.
-	var err error
-	for range 50 {
-		if err = removeAll(s.workDir); err == nil {
+	for end := time.Now().Add(moment); ; time.Sleep(moment / 50) {
+		err := removeAll(s.workDir)
+		if err == nil {
 			break
 		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	if err != nil {
-		return fmt.Errorf("removing left-over builds: %w", err)
+		if time.Now().After(end) {
+			return fmt.Errorf("removing left-over builds: %w", err)
+		}
 	}
 	for _, pattern := range []string{"results/??/*.tmp-*", "mismatches/*.tmp-*", "std/*.tmp-*", "deps/*.tmp-*"} { // durable.WriteFile's
 		names, err := filepath.Glob(filepath.Join(s.dir, filepath.FromSlash(pattern)))

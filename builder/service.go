@@ -142,11 +142,7 @@ func New(o Options) (_ *Service, err error) {
 	if s.pages == nil {
 		s.pages = plainPages{s}
 	}
-	s.lock, err = durable.Lock(filepath.Join(o.Dir, "lock"))
-	if errors.Is(err, durable.ErrLocked) {
-		return nil, fmt.Errorf("another build service uses the folder %s", o.Dir)
-	}
-	if err != nil {
+	if s.lock, err = lockFolder(o.Dir); err != nil {
 		return nil, err
 	}
 	defer func() {
