@@ -72,7 +72,7 @@ func ControlServer(c Controller, log *slog.Logger) *http.Server {
 		answer(w, http.StatusOK, s)
 	})
 	mux.HandleFunc("GET /api/v1/logs", func(w http.ResponseWriter, r *http.Request) {
-		n, err := strconv.Atoi(r.FormValue("n"))
+		n, err := strconv.Atoi(r.URL.Query().Get("n"))
 		if err != nil || n < 1 || n > socketLines {
 			n = socketLines
 		}

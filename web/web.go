@@ -19,7 +19,13 @@
 // There are no files on disk: templates, style and script are in the binary.
 package web
 
+// The positions of errors, which only texts that can fail would need, are left
+// out of what templ makes: they would be a tenth of its code. For the same
+// reason components that stand in several places are marked go:noinline, else
+// each place gets a copy.
+//
 //go:generate go run github.com/a-h/templ/cmd/templ@v0.3.977 generate
+//go:generate gofmt -w -r "templ.Error{Err: a, FileName: b, Line: c, Col: d} -> a" .
 
 import (
 	"bytes"

@@ -266,10 +266,10 @@ func (g *Gate) cookieName(r *http.Request) string {
 
 func (g *Gate) form(w http.ResponseWriter, r *http.Request) {
 	if _, ok := g.identify(r); ok {
-		http.Redirect(w, r, localPath(r.FormValue("next")), http.StatusSeeOther)
+		http.Redirect(w, r, localPath(r.URL.Query().Get("next")), http.StatusSeeOther)
 		return
 	}
-	g.page(w, http.StatusOK, "", r.FormValue("next"))
+	g.page(w, http.StatusOK, "", r.URL.Query().Get("next"))
 }
 
 func (g *Gate) page(w http.ResponseWriter, status int, problem, next string) {
@@ -287,7 +287,11 @@ func localPath(next string) string {
 }
 
 func (g *Gate) login(w http.ResponseWriter, r *http.Request) {
-	name, password, next := r.PostFormValue("name"), r.PostFormValue("password"), r.PostFormValue("next")
+	if err := r.ParseForm(); err != nil {
+		g.page(w, http.StatusBadRequest, "The form could not be read.", "/")
+		return
+	}
+	name, password, next := r.PostForm.Get("name"), r.PostForm.Get("password"), r.PostForm.Get("next")
 	addr := remote(r)
 	if wait, ok := g.throttle.allow(addr, g.now()); !ok {
 		g.failed(addr)

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/argon2"
@@ -57,8 +58,14 @@ func parseHash(text string) (p params, salt, sum []byte, err error) {
 	if len(f) != 6 || f[0] != "" || f[1] != "argon2id" || f[2] != fmt.Sprintf("v=%d", argon2.Version) {
 		return p, nil, nil, errHash
 	}
-	if n, err := fmt.Sscanf(f[3], "m=%d,t=%d,p=%d", &p.memory, &p.time, &p.threads); err != nil || n != 3 ||
-		f[3] != fmt.Sprintf("m=%d,t=%d,p=%d", p.memory, p.time, p.threads) ||
+	var n [3]uint64
+	for i, field := range strings.Split(f[3], ",") {
+		if i < len(n) {
+			n[i], _ = strconv.ParseUint(field[min(2, len(field)):], 10, 32) // compared below
+		}
+	}
+	p = params{memory: uint32(n[0]), time: uint32(n[1]), threads: uint8(n[2])}
+	if f[3] != fmt.Sprintf("m=%d,t=%d,p=%d", p.memory, p.time, p.threads) ||
 		p.memory < 8 || p.memory > maxMemory || p.time < 1 || p.time > maxTime || p.threads < 1 {
 		return p, nil, nil, errHash
 	}

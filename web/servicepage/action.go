@@ -116,7 +116,8 @@ func scheduledAt(at, local string) (time.Time, error) {
 
 // schedule is the page on which a time is chosen for a version.
 func (s *server) schedule(w http.ResponseWriter, r *http.Request) {
-	version, goVersion := r.FormValue("version"), r.FormValue("go_version")
+	q := r.URL.Query()
+	version, goVersion := q.Get("version"), q.Get("go_version")
 	if version == "" || len(version) > maxVersion || len(goVersion) > maxGoVersion {
 		s.message(w, r, http.StatusBadRequest, "Not known", "The address names no version to schedule.")
 		return

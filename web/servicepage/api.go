@@ -54,7 +54,7 @@ func (s *server) apiStatus(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) apiLogs(w http.ResponseWriter, r *http.Request) {
 	n := logLines
-	if text := r.FormValue("n"); text != "" {
+	if text := r.URL.Query().Get("n"); text != "" {
 		v, err := strconv.Atoi(text)
 		if err != nil || v < 1 || v > logLines {
 			writeError(w, http.StatusBadRequest, fmt.Errorf("n=%.20q is not a number from 1 to %d", text, logLines))

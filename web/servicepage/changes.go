@@ -117,10 +117,11 @@ func (s *server) showChanges(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	from, to := parsePair(r.FormValue("from")), parsePair(r.FormValue("to"))
+	q := r.URL.Query()
+	from, to := parsePair(q.Get("from")), parsePair(q.Get("to"))
 	var infos [2]*debug.BuildInfo
 	for i, p := range []supervisor.Pair{from, to} {
-		file := binary(st, p, r.FormValue("self") == "true") // only what the supervisor names is opened
+		file := binary(st, p, q.Get("self") == "true") // only what the supervisor names is opened
 		if file == "" {
 			s.message(w, r, http.StatusNotFound, "Not known", fmt.Sprintf("The binary of %s is no longer on disk, so its dependencies are not known.", p))
 			return

@@ -30,7 +30,8 @@ func (s *server) history(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	want, text := r.FormValue("result"), strings.TrimSpace(r.FormValue("q"))
+	q := r.URL.Query()
+	want, text := q.Get("result"), strings.TrimSpace(q.Get("q"))
 	v := historyView{Query: text, Events: st.Events, Total: len(st.History)}
 	for _, k := range []string{"", supervisor.ResultInstalled, supervisor.ResultRolledBack, supervisor.ResultRefused,
 		supervisor.ResultFailed, supervisor.ResultCancelled, supervisor.ResultPostponed, resultDone} {

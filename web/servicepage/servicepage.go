@@ -6,6 +6,9 @@
 // other people's programs. Only POST changes something, and whoever may POST
 // may replace the running program by any version that the log vouches for.
 //
+// Values come from the address or from a form's plain encoding, never from
+// multipart bodies, whose parser is not even linked: r.FormValue would do that.
+//
 // There are no files on disk.
 package servicepage
 
@@ -155,7 +158,7 @@ func (s *server) overview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := s.view(st, s.ctl.Logs(12))
-	p := s.page(r, v.Sentence, s.path("/events"), s.overviewMain(v))
+	p := s.page(r, v.Sentence, s.path("/events"), s.overviewMain(&v))
 	// Without the script the page is loaded again by itself, often while an
 	// update runs.
 	p.Refresh = 60

@@ -88,7 +88,7 @@ func (s *server) showSettings(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		v.ReadErr = err.Error()
 	}
-	if r.FormValue("saved") != "" {
+	if r.URL.Query().Get("saved") != "" {
 		v.Done = "Saved and in force. The service was not touched."
 	}
 	s.settings(w, r, http.StatusOK, v)
