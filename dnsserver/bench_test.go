@@ -84,17 +84,23 @@ func BenchmarkTurnedAway(b *testing.B) {
 	}
 }
 
-// An answer from the cache allocates nothing.
+// What was answered before allocates nothing, and the denial of a name not much
+// beside its signature.
 func TestCachedAllocates(t *testing.T) {
 	h := testHandler(t, testConfig(), testIndex())
-	packet, _ := question(moxName, dns.TypeTXT, true).Pack()
-	out, _ := h.Respond(make([]byte, 0, 2048), packet, client, true)
-	var q query
-	now := h.now()
-	if n := testing.AllocsPerRun(100, func() {
-		h.respond(out[:0], packet, client, &q, now, signing)
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
+	for _, tc := range []struct {
+		name string
+		do   bool
+	}{{moxName, true}, {moxName, false}, {"missing._.github.com.v0." + testZone, true}, {"missing._.github.com.v0." + testZone, false}} {
+		packet, _ := question(tc.name, dns.TypeTXT, tc.do).Pack()
+		out, _ := h.Respond(make([]byte, 0, 2048), packet, client, true)
+		var q query
+		now := h.now()
+		if n := testing.AllocsPerRun(100, func() {
+			h.respond(out[:0], packet, client, &q, now, signing)
+		}); n != 0 {
+			t.Errorf("%s, DO %v: %v allocations", tc.name, tc.do, n)
+		}
 	}
 }
 

@@ -183,3 +183,19 @@ func FuzzParseName(f *testing.F) {
 		}
 	})
 }
+
+// What is no name in wire format has no path.
+func TestParseWireMalformed(t *testing.T) {
+	for _, wire := range []string{"\x00", "\x03com\x00", "\x04com", "\x40" + strings.Repeat("a", 64), "\x01a" + strings.Repeat("\x01b", 127), "\x02_2\x01_\x03com", "\x01A"} {
+		if kind, path, err := ParseWire(nil, []byte(wire)); err == nil {
+			t.Errorf("%q: kind %d, path %q", wire, kind, path)
+		}
+	}
+	room := []byte("kept:")
+	if kind, path, err := ParseWire(room, []byte("\x03mox\x07mjl_2d-\x01_\x06github\x03com")); err == nil {
+		t.Errorf("kind %d, path %q: a dash at the end is to be escaped", kind, path)
+	}
+	if kind, path, err := ParseWire(room, []byte("\x03mox\x06mjl_2d\x01_\x06github\x03com")); err != nil || kind != KindPath || string(path) != "kept:github.com/mjl-/mox" {
+		t.Errorf("kind %d, path %q, %v", kind, path, err)
+	}
+}
