@@ -14,9 +14,9 @@ import (
 // lock that those have which were just being started, and to write no more.
 const moment = 5 * time.Second
 
-// lockFolder makes sure that no other service uses the folder.
-func lockFolder(dir string) (*durable.Locked, error) {
-	for end := time.Now().Add(moment); ; time.Sleep(moment / 50) {
+// lockFolder makes sure that no other service uses the folder, for some time.
+func lockFolder(dir string, patience time.Duration) (*durable.Locked, error) {
+	for end := time.Now().Add(patience); ; time.Sleep(patience / 50) {
 		l, err := durable.Lock(filepath.Join(dir, "lock"))
 		if !errors.Is(err, durable.ErrLocked) {
 			return l, err

@@ -18,11 +18,11 @@ func TestLockFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lockFolder(dir); err == nil || !strings.Contains(err.Error(), "another build service uses") {
+	if _, err := lockFolder(dir, 50*time.Millisecond); err == nil || !strings.Contains(err.Error(), "another build service uses") {
 		t.Errorf("while another holds it: %v", err)
 	}
-	time.AfterFunc(moment/25, func() { held.Unlock() })
-	l, err := lockFolder(dir)
+	time.AfterFunc(50*time.Millisecond, func() { held.Unlock() })
+	l, err := lockFolder(dir, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

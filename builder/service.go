@@ -142,7 +142,7 @@ func New(o Options) (_ *Service, err error) {
 	if s.pages == nil {
 		s.pages = plainPages{s}
 	}
-	if s.lock, err = lockFolder(o.Dir); err != nil {
+	if s.lock, err = lockFolder(o.Dir, moment); err != nil {
 		return nil, err
 	}
 	defer func() {
