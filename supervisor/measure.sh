@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Repeats the figures of docs/supervisor.md on this machine, which should be
-# quiet: size, start-up overhead, idle memory and CPU, click to serving.
+# quiet: size, start-up overhead, idle memory and CPU, memory with the page,
+# click to serving.
 #   supervisor/measure.sh [seconds of idling, 300]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -73,6 +74,21 @@ echo "idle memory, 25 s      $(rss) kB"
 sleep "$idle"
 echo "idle memory, $((25 + idle)) s     $(rss) kB"
 echo "CPU in $idle s          $(awk -v t=$(($(ticks) - from)) -v hz="$(getconf CLK_TCK)" 'BEGIN {printf "%.2f s", t / hz}')"
+kill "$pid"
+wait "$pid" 2>/dev/null || true
+pids=()
+
+address=127.0.0.1:${PAGE_PORT:-18399}
+printf '[web]\nlisten = "%s"\n' "$address" >>"$dir/upkeep.toml"
+"$dir/upkeep" run -log error -config "$dir/upkeep.toml" &
+pids+=($!)
+pid=$!
+sleep 10
+echo "memory, page on        $(rss) kB"
+curl -sf -o /dev/null "http://$address/"
+echo "page rendered once     $(rss) kB"
+for _ in $(seq 100); do curl -sf -o /dev/null "http://$address/"; done
+echo "page rendered 101 ×    $(rss) kB"
 kill "$pid"
 wait "$pid" 2>/dev/null || true
 pids=()
