@@ -14,9 +14,10 @@ import (
 // lock that those have which were just being started, and to write no more.
 const moment = 5 * time.Second
 
-// lockFolder makes sure that no other service uses the folder, for some time.
+// lockFolder makes sure that no other service uses the folder. It tries for
+// some time.
 func lockFolder(dir string, patience time.Duration) (*durable.Locked, error) {
-	for end := time.Now().Add(patience); ; time.Sleep(patience / 50) {
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		l, err := durable.Lock(filepath.Join(dir, "lock"))
 		if !errors.Is(err, durable.ErrLocked) {
 			return l, err
@@ -30,7 +31,7 @@ func lockFolder(dir string, patience time.Duration) (*durable.Locked, error) {
 // removeLeftOvers removes what a server that was killed left behind, but for
 // unfinished caches, which have a mark, and toolchains.
 func (s *Service) removeLeftOvers() error {
-	for end := time.Now().Add(moment); ; time.Sleep(moment / 50) {
+	for end := time.Now().Add(moment); ; time.Sleep(50 * time.Millisecond) {
 		err := removeAll(s.workDir)
 		if err == nil {
 			break
