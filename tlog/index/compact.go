@@ -95,7 +95,7 @@ func (s *Store) writeAnew() (db *database, err error) {
 		return db, err
 	}
 	db.NoSync = true
-	if err = s.db.View(func(tx *bbolt.Tx) error { return copyAll(db.DB, tx) }); err != nil {
+	if err = s.db.View(func(tx *bbolt.Tx) error { return copyAll(db.DB, tx, s.db.forget) }); err != nil {
 		return db, err
 	}
 	db.NoSync = false
@@ -132,7 +132,7 @@ func removeFresh(file string) error {
 }
 
 // copyAll copies a state of an index and checks that it is what was written.
-func copyAll(db *bbolt.DB, from *bbolt.Tx) (err error) {
+func copyAll(db *bbolt.DB, from *bbolt.Tx, forget func()) (err error) {
 	defer catch(&err)()
 	want, err := getSums(from)
 	if err != nil {
@@ -143,7 +143,7 @@ func copyAll(db *bbolt.DB, from *bbolt.Tx) (err error) {
 		if b == nil {
 			return damaged("a part is missing")
 		}
-		got, err := copyBucket(db, name, b.Cursor())
+		got, err := copyBucket(db, name, b.Cursor(), forget)
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func copyAll(db *bbolt.DB, from *bbolt.Tx) (err error) {
 }
 
 // copyBucket copies what a cursor goes over, in several transactions.
-func copyBucket(db *bbolt.DB, name []byte, c *bbolt.Cursor) (got sum, err error) {
+func copyBucket(db *bbolt.DB, name []byte, c *bbolt.Cursor, forget func()) (got sum, err error) {
 	k, v := c.First()
 	for first := true; first || k != nil; first = false {
 		err := db.Update(func(tx *bbolt.Tx) error {
@@ -175,6 +175,7 @@ func copyBucket(db *bbolt.DB, name []byte, c *bbolt.Cursor) (got sum, err error)
 		if err != nil {
 			return got, err
 		}
+		forget()
 	}
 	return got, nil
 }

@@ -30,8 +30,8 @@ type deltaModule struct {
 	isDirty bool
 }
 
-func newDelta(conflict func([]byte, entry, entry, []byte)) *delta {
-	return &delta{table: make([]uint64, 1<<10), free: -1, conflict: conflict}
+func newDelta() *delta {
+	return &delta{table: make([]uint64, 1<<10), free: -1}
 }
 
 // size is about the memory that the delta takes.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -22,7 +23,19 @@ type Event struct {
 // maxEvents bounds the events that are kept.
 const maxEvents = 1000
 
-func (s *Store) event(e Event) {
+// conflictOf returns what a delta calls for two records of one version, whose
+// event is stored with a batch.
+func (s *Store) conflictOf(b *batch) func(path []byte, have, got entry, arena []byte) {
+	return func(path []byte, have, got entry, arena []byte) {
+		v := string(appendVersion(nil, got.ver, got.pre.of(arena)))
+		s.event(b, Event{Kind: "duplicate", Module: string(path), Version: v, Records: []int64{have.record, got.record},
+			Text: fmt.Sprintf("the log has two records with different hashes for %s %s: %d and %d", path, v, have.record, got.record)})
+	}
+}
+
+func (s *Store) event(b *batch, e Event) {
+	s.telling.Lock() // records are read while others are merged
+	defer s.telling.Unlock()
 	// Merging again after an interruption meets the same records again.
 	if key := fmt.Sprint(e.Kind, e.Module, e.Version, e.Records); s.told[key] {
 		return
@@ -32,18 +45,23 @@ func (s *Store) event(e Event) {
 	e.Time = time.Now().UTC()
 	s.log.Error("security event: "+e.Text, e.logAttrs()...)
 	s.metrics.event(e.Kind)
-	if len(s.events) < maxEvents {
-		s.events = append(s.events, e)
+	if len(b.events) < maxEvents {
+		b.events = append(b.events, e)
 	}
 	if s.opts.OnEvent != nil {
 		s.opts.OnEvent(e)
 	}
 }
 
+// logAttrs of an event.
+func (e Event) logAttrs() []any {
+	return []any{slog.String("kind", e.Kind), slog.String("module", e.Module), slog.String("version", e.Version), slog.Any("records", e.Records)}
+}
+
 // storeEvents adds new events, and drops the oldest when there are too many.
-func (s *Store) storeEvents(b *bbolt.Bucket, sum *sum) error {
+func storeEvents(b *bbolt.Bucket, sum *sum, events []Event) error {
 	c := b.Cursor()
-	for _, e := range s.events {
+	for _, e := range events {
 		value, err := json.Marshal(e)
 		if err != nil {
 			return err

@@ -176,7 +176,7 @@ func TestHalfWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := open(t, filepath.Join(t.TempDir(), "index.db"), index.Options{MergeBytes: 100 << 10, MergeModules: 100, JournalPeriod: time.Nanosecond})
+	s := open(t, filepath.Join(t.TempDir(), "index.db"), index.Options{MergeBytes: 32 << 10, MergeModules: 50, JournalPeriod: time.Nanosecond})
 	dumps := map[int64]string{}
 	dated := 0
 	err = s.Follow(t.Context(), c, head, 0, func(done int64) {

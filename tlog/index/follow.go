@@ -58,24 +58,40 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 			if progress != nil {
 				progress(edge.Size)
 			}
+			if s.behind != nil {
+				if !s.behind.ended() && s.delta.size() < s.opts.MergeBytes {
+					return nil
+				}
+				if err := s.endMerge(); err != nil {
+					failed = true
+					return err
+				}
+			}
 			start := time.Now()
 			show := worthShowing(start, s.pos.clock.now, s.merged, s.mergeTook)
-			if !show && start.Before(next) && s.delta.size() < s.opts.MergeBytes {
+			if !show && start.Before(next) && !s.full() {
 				return nil
 			}
 			s.reached(head)
-			err := s.commit(show)
+			var err error
+			if show || !s.full() {
+				err = s.commit(show)
+			} else {
+				err = s.startMerge()
+			}
 			end := time.Now()
 			next, failed = end.Add(max(s.opts.JournalPeriod, min(15*end.Sub(start), 10*s.opts.JournalPeriod))), err != nil
 			return err
 		})
-	var commitErr error
+	commitErr := s.endMerge()
+	failed = failed || commitErr != nil
 	switch {
-	case !pending:
+	case !pending || commitErr != nil:
 	case err == nil:
 		// Only now: on the way, the state is that of an older log.
 		s.pos.Note, s.pos.Accepted = head.Note, head.Accepted
 		if commitErr = s.commit(true); commitErr == nil {
+			s.slim()
 			commitErr = s.compact()
 		}
 	case !failed:

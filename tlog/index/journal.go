@@ -54,7 +54,7 @@ func (s *Store) writeJournal() error {
 		if err := put(b); err != nil {
 			return err
 		}
-		if err := s.storeEvents(tx.Bucket(bucketEvents), &sums.Events); err != nil {
+		if err := storeEvents(tx.Bucket(bucketEvents), &sums.Events, s.events); err != nil {
 			return err
 		}
 		return putPosition(tx, keyPosition, &s.pos)
@@ -126,9 +126,7 @@ func (s *Store) replay(r *reader) error {
 	for len(r.b) > 0 {
 		v := string(r.bytes(r.uvarint()))
 		t := toolchainRecord{r.varint(), r.varint()}
-		if have, ok := s.tools[v]; !ok || t.record < have.record {
-			s.tools[v] = t
-		}
+		s.noteToolchain(v, t)
 	}
 	if r.bad {
 		return ErrCorrupt

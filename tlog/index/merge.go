@@ -4,55 +4,102 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"go.etcd.io/bbolt"
 )
 
+// A batch is what was collected and is not yet in the blocks.
+type batch struct {
+	pos    position // up to which it goes
+	delta  *delta
+	tools  map[string]toolchainRecord
+	polled []string // modules polled
+	events []Event
+}
+
+// startBatch begins to collect anew.
+func (s *Store) startBatch() {
+	s.delta, s.spare = s.spare, nil
+	if s.delta == nil {
+		s.delta = newDelta()
+	}
+	s.adopt()
+	s.tools, s.polled, s.events = map[string]toolchainRecord{}, nil, nil
+}
+
+// adopt has the delta report to the batch that is collected.
+func (s *Store) adopt() { s.delta.conflict = s.conflictOf(&s.batch) }
+
 // commit stores what was collected, with the position. While much is still to
 // come it goes to the journal; when it is to be shown to queries, or is much,
 // into the blocks.
 func (s *Store) commit(show bool) error {
-	if show || s.delta.size() >= s.opts.MergeBytes || s.journalSize >= s.opts.MergeBytes {
+	if show || s.full() {
 		return s.merge()
 	}
 	return s.writeJournal()
 }
 
-// merge moves the delta into the blocks and shows the result. It may be
-// interrupted between its transactions: the position says so, and since
-// merging again changes nothing, the next merge makes it whole. Queries see the
-// state before until all of it is done, which may cost the file the size of
-// what is replaced.
+// full reports whether so much was collected that it is to be merged.
+func (s *Store) full() bool {
+	return s.delta.size() >= s.opts.MergeBytes || s.journalSize >= s.opts.MergeBytes
+}
+
+// slim gives back the memory of a long reading.
+func (s *Store) slim() {
+	if s.spare = nil; len(s.delta.mods) == 0 && cap(s.delta.mods) > slimModules {
+		s.delta = newDelta()
+		s.adopt()
+	}
+}
+
+const slimModules = 1 << 14
+
+// merge moves what was collected into the blocks and shows the result. Queries
+// see the state before until all of it is done, which may cost the file the
+// size of what is replaced.
 func (s *Store) merge() error {
 	order := s.delta.sorted()
-	if len(order) > s.opts.MergeModules && !s.pos.Merging {
-		if err := s.writeJournal(); err != nil { // what is merged must not be lost half-way
+	if len(order) > s.opts.MergeModules && (!s.pos.Merging || len(s.delta.dirty) > 0) {
+		// Half-way, the blocks must hold nothing that the journal doesn't.
+		if err := s.writeJournal(); err != nil {
 			return err
 		}
 	}
 	start := time.Now()
-	for first := true; first || len(order) > 0; first = false {
-		n := min(len(order), s.opts.MergeModules)
-		if err := s.mergePart(order[:n], n == len(order)); err != nil {
-			return fmt.Errorf("merging into the index: %w", err)
-		}
-		order = order[n:]
+	if err := s.mergeBatch(&s.batch, order); err != nil {
+		return err
 	}
-	s.changes.note(s.delta)
 	s.delta.reset()
 	clear(s.tools)
+	s.polled, s.events = nil, nil
 	s.journalSize = 0
-	s.events, s.polled = nil, nil
 	s.merged, s.mergeTook = time.Now(), time.Since(start)
+	return nil
+}
+
+// mergeBatch merges a batch. It may be interrupted between its transactions:
+// the position says so, and since merging again changes nothing, the next merge
+// makes it whole.
+func (s *Store) mergeBatch(b *batch, order []uint32) error {
+	for first := true; first || len(order) > 0; first = false {
+		n := min(len(order), s.opts.MergeModules)
+		if err := s.mergePart(b, order[:n], n == len(order)); err != nil {
+			return fmt.Errorf("merging into the index: %w", err)
+		}
+		if order = order[n:]; len(order) > 0 {
+			s.db.forget()
+		}
+	}
+	s.changes.note(b.delta)
 	return s.newView()
 }
 
-func (s *Store) mergePart(order []uint32, last bool) error {
-	s.pos.Merging = !last
+func (s *Store) mergePart(b *batch, order []uint32, last bool) error {
+	b.pos.Merging = !last
 	err := s.update(func(tx *bbolt.Tx, sums *sums) error {
-		m := merger{d: s.delta, order: order, bucket: tx.Bucket(bucketModules), sum: &sums.Modules}
+		m := merger{d: b.delta, order: order, bucket: tx.Bucket(bucketModules), sum: &sums.Modules}
 		if err := m.run(); err != nil {
 			return err
 		}
@@ -68,23 +115,23 @@ func (s *Store) mergePart(order []uint32, last bool) error {
 			stored.Merging = true
 			return putPosition(tx, keyPosition, &stored)
 		}
-		if err := s.mergeToolchains(tx.Bucket(bucketTools), &sums.Toolchains); err != nil {
+		if err := mergeToolchains(tx.Bucket(bucketTools), &sums.Toolchains, b.tools); err != nil {
 			return err
 		}
-		if err := s.storeEvents(tx.Bucket(bucketEvents), &sums.Events); err != nil {
+		if err := storeEvents(tx.Bucket(bucketEvents), &sums.Events, b.events); err != nil {
 			return err
 		}
-		if err := s.storePolled(tx.Bucket(bucketWatched), &sums.Watched); err != nil {
+		if err := storePolled(tx.Bucket(bucketWatched), &sums.Watched, b.polled); err != nil {
 			return err
 		}
 		if err := clearBucket(tx, bucketJournal); err != nil {
 			return err
 		}
 		sums.Journal = sum{}
-		return errors.Join(putPosition(tx, keyPosition, &s.pos), putPosition(tx, keyView, &s.pos))
+		return errors.Join(putPosition(tx, keyPosition, &b.pos), putPosition(tx, keyView, &b.pos))
 	})
 	if err != nil {
-		s.pos.Merging = true // the blocks may hold a part
+		b.pos.Merging = true // the blocks may hold a part
 	}
 	return err
 }
@@ -275,7 +322,7 @@ func (m *merger) added(path []byte) {
 
 // mergeHosts adds hosts to their blocks.
 func mergeHosts(b *bbolt.Bucket, sum *sum, hosts map[string]struct{}) error {
-	d := newDelta(nil)
+	d := newDelta()
 	var key []byte
 	var block blockReader
 	c := b.Cursor()
@@ -293,15 +340,4 @@ func mergeHosts(b *bbolt.Bucket, sum *sum, hosts map[string]struct{}) error {
 	}
 	m := merger{d: d, order: d.sorted(), bucket: b, sum: sum}
 	return m.run()
-}
-
-func (s *Store) conflict(path []byte, have, got entry, arena []byte) {
-	v := string(appendVersion(nil, got.ver, got.pre.of(arena)))
-	s.event(Event{Kind: "duplicate", Module: string(path), Version: v, Records: []int64{have.record, got.record},
-		Text: fmt.Sprintf("the log has two records with different hashes for %s %s: %d and %d", path, v, have.record, got.record)})
-}
-
-// logAttrs of an event.
-func (e Event) logAttrs() []any {
-	return []any{slog.String("kind", e.Kind), slog.String("module", e.Module), slog.String("version", e.Version), slog.Any("records", e.Records)}
 }

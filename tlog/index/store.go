@@ -68,16 +68,15 @@ type Store struct {
 	metrics *metrics
 
 	// Of the one writer.
-	writing     sync.Mutex
-	pos         position
-	delta       *delta
-	tools       map[string]toolchainRecord // not yet merged
-	journaled   uint64                     // number of the newest journal entry
-	journalSize int64                      // bytes in the journal
-	polled      []string                   // modules polled, not yet stored
-	events      []Event                    // not yet stored
-	told        map[string]bool            // events told by this process
-	merged      time.Time                  // when the last merge ended
+	writing sync.Mutex
+	batch
+	behind      *merging // that goes on while records are read, nil for none
+	spare       *delta   // of the merge before, empty
+	journaled   uint64   // number of the newest journal entry
+	journalSize int64    // bytes in the journal
+	telling     sync.Mutex
+	told        map[string]bool // events told by this process
+	merged      time.Time       // when the last merge ended
 	mergeTook   time.Duration
 
 	compactAfter time.Time
@@ -195,11 +194,11 @@ func Open(file string, opts Options) (s *Store, err error) {
 	if opts.compactFree == 0 {
 		opts.compactFree = compactFree
 	}
-	st := &Store{opts: opts, file: file, log: opts.Logger, metrics: newMetrics(opts.Metrics), changed: make(chan struct{}), closing: make(chan struct{}), checked: make(chan struct{}), tools: map[string]toolchainRecord{}, told: map[string]bool{}}
+	st := &Store{opts: opts, file: file, log: opts.Logger, metrics: newMetrics(opts.Metrics), changed: make(chan struct{}), closing: make(chan struct{}), checked: make(chan struct{}), told: map[string]bool{}}
 	if st.log == nil {
 		st.log = slog.Default()
 	}
-	st.delta = newDelta(st.conflict)
+	st.startBatch()
 	defer func() {
 		if err != nil {
 			s, err = nil, fmt.Errorf("opening index %s: %w", file, errors.Join(err, st.release()))

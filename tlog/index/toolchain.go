@@ -35,13 +35,17 @@ func (s *Store) addToolchain(pre []byte, record, time int64) {
 	if v == "" || len(s.tools) >= maxToolchains {
 		return
 	}
-	if have, ok := s.tools[v]; !ok || record < have.record {
-		s.tools[v] = toolchainRecord{time, record}
+	s.noteToolchain(v, toolchainRecord{time, record})
+}
+
+func (s *Store) noteToolchain(v string, t toolchainRecord) {
+	if have, ok := s.tools[v]; !ok || t.record < have.record {
+		s.tools[v] = t
 	}
 }
 
-func (s *Store) mergeToolchains(b *bbolt.Bucket, sum *sum) error {
-	for v, r := range s.tools {
+func mergeToolchains(b *bbolt.Bucket, sum *sum, tools map[string]toolchainRecord) error {
+	for v, r := range tools {
 		old := b.Get([]byte(v))
 		if have, ok := decodeToolchain(old); ok && have.record <= r.record {
 			continue

@@ -152,8 +152,8 @@ func (s *Store) addHead(head tlog.TreeHead) error {
 	return nil
 }
 
-func (s *Store) storePolled(b *bbolt.Bucket, sum *sum) error {
-	for _, path := range s.polled {
+func storePolled(b *bbolt.Bucket, sum *sum, polled []string) error {
+	for _, path := range polled {
 		if b.Get([]byte(path)) != nil {
 			continue
 		}

@@ -1,0 +1,94 @@
+package index
+
+import (
+	"slices"
+	"time"
+)
+
+// A merging is a merge that goes on while records are read into the next
+// batch. All of its batch is in the journal, nothing else is written meanwhile,
+// and Follow waits for it before it returns.
+type merging struct {
+	batch
+	started time.Time
+	took    time.Duration
+	err     error
+	done    chan struct{}
+}
+
+func (m *merging) ended() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// startMerge merges what was collected while more is read.
+func (s *Store) startMerge() error {
+	if err := s.writeJournal(); err != nil {
+		return err
+	}
+	m := &merging{batch: s.batch, started: time.Now(), done: make(chan struct{})}
+	m.pos = s.pos.clone()
+	m.delta.conflict = s.conflictOf(&m.batch)
+	s.startBatch()
+	s.pos.Merging = true
+	s.behind = m
+	go func() {
+		defer close(m.done)
+		m.err = s.mergeBatch(&m.batch, m.delta.sorted())
+		m.took = time.Since(m.started)
+	}()
+	return nil
+}
+
+// endMerge waits for a merge. When it failed, what it had is collected again.
+func (s *Store) endMerge() error {
+	m := s.behind
+	if m == nil {
+		return nil
+	}
+	<-m.done
+	s.behind = nil
+	if m.err == nil {
+		s.pos.Merging = false
+		s.journalSize = 0
+		s.merged, s.mergeTook = m.started.Add(m.took), m.took
+		m.delta.reset()
+		s.spare = m.delta
+		return nil
+	}
+	newer := s.batch
+	s.delta, s.tools, s.events = m.delta, m.tools, append(m.events, newer.events...)
+	s.adopt()
+	s.delta.addAll(newer.delta)
+	for v, t := range newer.tools {
+		s.noteToolchain(v, t)
+	}
+	return m.err
+}
+
+// addAll takes in what another delta holds.
+func (d *delta) addAll(from *delta) {
+	var l []entry
+	for i := range from.mods {
+		path := from.mods[i].path.of(from.arena)
+		m, _ := d.find(from.mods[i].hash, path) // it is a path, as it was there
+		for _, e := range from.list(uint32(i), l[:0]) {
+			if e.kind != release {
+				e.pre = d.keep(e.pre.of(from.arena))
+			}
+			d.put(m, e)
+		}
+	}
+}
+
+// clone returns a copy that shares nothing that changes.
+func (p *position) clone() position {
+	c := *p
+	c.edge = p.edge.Clone()
+	c.clock.claims, c.clock.later = slices.Clone(p.clock.claims), slices.Clone(p.clock.later)
+	return c
+}
