@@ -6,7 +6,9 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -193,6 +195,9 @@ func checkCache(t *testing.T, dir string) {
 			continue
 		}
 		data, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(name)), a.output[:2], a.output+"-d"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the entry counts as none; the output was in another cache, which is thrown away
+		}
 		if err == nil {
 			err = checkOutput(a, data)
 		}
