@@ -13,7 +13,9 @@
 // signer.go signs record sets and keeps signatures;
 // opt.go adds the EDNS part.
 //
-// With compact denial a name that does not exist costs a signature. With a chain
+// With compact denial a name that does not exist costs a signature; missing.go
+// puts the answer together, and of it only the signature is kept (stamp.go). How
+// much of its time a UDP worker signs is in share.go. With a chain
 // (chain.go, kept in step with the index by chainbuild.go) denial.go answers for
 // it from records that were signed once. Then the chain alone says what exists:
 // a name that the index has learned is there when the next chain has it.
