@@ -33,6 +33,7 @@
 //	state.prev       the one before
 //	history          one JSON object a line, append-only
 //	trial.sock       of a new version of upkeep that is being tried
+//	relief.sock      of a version that stood by and gives way to one that is started
 //	process          the service's process, to find it again after a crash
 //	discovery/, fetch/    kept by supervisor/discover and supervisor/fetch
 //

@@ -299,6 +299,11 @@ func (e *Engine) loop(ctx context.Context, poll func()) (status int, err error) 
 		e.post(func() { e.summed(file, sum, err) })
 	}()
 	poll()
+	if e.standIn.Alone {
+		giving, end := context.WithCancel(ctx)
+		defer end()
+		go e.giveWay(giving)
+	}
 	stop := ctx.Done()
 	for {
 		select {

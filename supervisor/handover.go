@@ -57,10 +57,16 @@ type attacher interface {
 func (e *Engine) handOver(ctx context.Context, u update) outcome {
 	b := handoff.New()
 	defer b.Close()
-	fail := func(err error) outcome { return outcome{event: evFail, reason: err.Error()} }
+	err := e.handParts(ctx, b, func() error { return e.exchange(ctx, b, u) })
+	return outcome{event: evFail, reason: err.Error()}
+}
+
+// handParts makes everything around the engine quiet and puts it into the
+// bundle for then, which returns only when nobody took over: it goes on then.
+func (e *Engine) handParts(ctx context.Context, b *handoff.Bundle, then func() error) error {
 	// Who watches is sent away, to connect again; everybody else is answered.
 	if err := e.do(ctx, e.closeWatches); err != nil {
-		return fail(err)
+		return err
 	}
 	var err error
 	n := 0
@@ -74,7 +80,7 @@ func (e *Engine) handOver(ctx context.Context, u update) outcome {
 		err = e.deps.Output.Handoff(b)
 	}
 	if err == nil {
-		err = e.exchange(ctx, b, u)
+		err = then()
 	}
 	if e.deps.Output != nil {
 		e.deps.Output.Resume()
@@ -82,7 +88,7 @@ func (e *Engine) handOver(ctx context.Context, u update) outcome {
 	for _, h := range e.deps.Handovers[:n] {
 		h.Resume(b)
 	}
-	return fail(err)
+	return err
 }
 
 // exchange hands over what the engine has itself, has this version stand by in

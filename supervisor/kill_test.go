@@ -124,6 +124,9 @@ func testSupervisor(dir string) int {
 	sigs := handoff.Catch(end, nil)
 	go sigs.Each(func(os.Signal) { cancel() })
 	standby := Arrived(inherited)
+	if inherited == nil {
+		inherited = Relieve(o.Config.State, log)
+	}
 	process.Expect(inherited)
 	runner := process.NewOS(o.Config.State, log)
 	deps := Deps{

@@ -55,7 +55,8 @@ type standbyOrder struct {
 // standIn tells a version that stood by why it supervises.
 type standIn struct {
 	Reason string `json:"reason"`
-	Stop   bool   `json:"stop"` // it is to stop the service and to end
+	Stop   bool   `json:"stop"`  // it is to stop the service and to end
+	Alone  bool   `json:"alone"` // nobody started this process: it gives way to one that is
 }
 
 // A Standby is the version before, for the one that it looks after.
@@ -178,7 +179,7 @@ func StandBy(b *handoff.Bundle, end, other []os.Signal, log *slog.Logger) error 
 	log.Error("the new upkeep failed; this one goes on", "from", o.To.String(), "why", reason)
 	// A version that is gone before it handled signals was ended by one.
 	stop := asked.Load() || !w.hello.Load() && !w.alive()
-	return w.takeOver(b, standIn{Reason: reason, Stop: stop})
+	return w.takeOver(b, standIn{Reason: reason, Stop: stop, Alone: true})
 }
 
 // watched is the main process, as the one that stands by sees it.

@@ -119,6 +119,23 @@ func TestStandby(t *testing.T) {
 			} else if !strings.Contains(strings.Join(b.client.Logs(100), "\n"), fmt.Sprint("process ", b.service)) {
 				t.Errorf("the service's output is lost: %q", b.client.Logs(100))
 			}
+			// Whoever starts upkeep again has it in the process that was started.
+			old := s.Self.Pid
+			if tc.behaviour == "crash" {
+				b.order.Self = append(b.order.Self, "v0.1.2") // which is well
+			}
+			b.run()
+			s = b.await("relief", func(s Status) bool { return s.Self.Pid == b.cmd.Process.Pid && s.Service.Running })
+			waitFor(t, "end of the one that gave way", func() bool { return len(alive([]int{old})) == 0 })
+			if !tc.restarts && (s.Service.Pid != b.service || b.unserved.Load() != 0) || len(b.services()) != 1 {
+				t.Errorf("the service is process %d, was %d, of %v, after %d failed requests\n%s", s.Service.Pid, b.service, b.services(), b.unserved.Load(), b.out)
+			}
+			if tc.behaviour == "crash" {
+				s = b.await("next update", func(s Status) bool { return s.Self.Version == "v0.1.2" && s.Self.Update == nil })
+				if s.Service.Pid != b.service || s.Self.Pid != b.cmd.Process.Pid || b.unserved.Load() != 0 {
+					t.Errorf("the service is process %d, was %d; upkeep is %d, after %d failed requests\n%s", s.Service.Pid, b.service, s.Self.Pid, b.unserved.Load(), b.out)
+				}
+			}
 			// It supervises in every respect: the end of the service is seen ...
 			b.stop()
 			if err := syscall.Kill(s.Service.Pid, syscall.SIGKILL); err != nil {

@@ -75,11 +75,16 @@ func run(ctx context.Context, file, level string, args []string) error {
 		return errors.Join(cfgErr, err)
 	}
 
+	tookOver := inherited != nil
+	if !tookOver {
+		inherited = supervisor.Relieve(cfg.State, log)
+		process.Expect(inherited)
+	}
 	registry := metric.New()
 	registry.Process()
 	deps := supervisor.Deps{
 		Output: process.NewOutput(os.Stdout, os.Stderr), Log: log, Metrics: registry, Kinds: sources.Kinds(),
-		Rest: rest, Self: self(file, cfg.Self.Path, inherited != nil), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()), Inherited: inherited,
+		Rest: rest, Self: self(file, cfg.Self.Path, tookOver), UpdatesErr: errors.Join(cfgErr, engineCfg.CheckUpdates()), Inherited: inherited,
 		Standby: standby, Signals: signals,
 	}
 	runner := process.NewOS(cfg.State, log)

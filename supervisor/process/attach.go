@@ -19,6 +19,7 @@ type handed struct {
 	Start   uint64    `json:"start"`
 	Mark    string    `json:"mark"`
 	Started time.Time `json:"started"`
+	Adopted bool      `json:"adopted,omitempty"` // it is no child of ours
 }
 
 // Handoff puts a running process into the bundle, for the program that takes
@@ -28,8 +29,12 @@ func (r *OS) Handoff(b *handoff.Bundle, p Process) error {
 	if !ok {
 		return errors.New("handing over the service: it is no process of this system")
 	}
-	d := describe(op.pid, r.mark)
-	return b.Put(handoffKey, handed{Pid: d.Pid, Start: d.Start, Mark: d.Mark, Started: op.started})
+	mark, adopted := r.mark, op.mark != ""
+	if adopted {
+		mark = op.mark
+	}
+	d := describe(op.pid, mark)
+	return b.Put(handoffKey, handed{Pid: d.Pid, Start: d.Start, Mark: d.Mark, Started: op.started, Adopted: adopted})
 }
 
 // BootID names this run of the machine, "" where that isn't known.
@@ -53,6 +58,9 @@ func (r *OS) Attach(b *handoff.Bundle, s Spec) (Process, error) {
 	var h handed
 	if !b.Get(handoffKey, &h) || h.Pid <= 1 {
 		return nil, errors.New("taking over the service: nothing was handed over")
+	}
+	if h.Adopted {
+		return r.Adopt(b, s)
 	}
 	proc, err := os.FindProcess(h.Pid)
 	if err != nil {
