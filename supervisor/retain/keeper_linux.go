@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -244,8 +245,10 @@ func (k *Keeper) Status() Status {
 			st.Sockets = append(st.Sockets, Socket{Network: s.Network(), Address: s.Addr.String(), Claimed: s.claimed})
 		}
 	}
-	slices.SortFunc(st.Sockets, func(a, b Socket) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Network, b.Network), cmp.Compare(a.Address, b.Address))
+	// Not slices.SortFunc: for each type that is sorted its code is in the binary again, 25 kB.
+	sort.Slice(st.Sockets, func(i, j int) bool {
+		a, b := st.Sockets[i], st.Sockets[j]
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Network, b.Network), cmp.Compare(a.Address, b.Address)) < 0
 	})
 	return st
 }
