@@ -55,6 +55,21 @@ func awaitEnd(fd int) {
 	}
 }
 
+// killGroup kills the process group and reports whether somebody in it is left.
+// Of an adopted process nobody may have taken note of the end: what is only that
+// isn't left.
+func (p *osProcess) killGroup() bool {
+	if left := killGroup(p.pid); !left || p.mark == "" {
+		return left
+	}
+	for _, pid := range pids() {
+		if s, err := procStat(pid); err == nil && s.pgrp == p.pid && !s.ended() {
+			return true
+		}
+	}
+	return false
+}
+
 // killMarked kills what an adopted process has left behind, which doesn't come
 // to us, and reports whether there was anything.
 func (p *osProcess) killMarked() bool {

@@ -249,6 +249,10 @@ func (s *Spec) patience(last time.Time) time.Time {
 // (a dead disk) cannot be ended by anybody.
 const killTime = 10 * time.Second
 
+// killTries is how often it is looked at least: a machine that is so busy that
+// this takes all the time hasn't ended what was killed either.
+const killTries = 50
+
 func (p *osProcess) killAll() error {
 	if p.spec.Cgroup != "" {
 		if err := cgroup.Kill(p.spec.Cgroup); err != nil {
@@ -256,8 +260,8 @@ func (p *osProcess) killAll() error {
 		}
 	}
 	deadline := time.Now().Add(killTime)
-	for {
-		left := killGroup(p.pid)
+	for try := 0; ; try++ {
+		left := p.killGroup()
 		select {
 		case <-p.done:
 			left = p.runner.killOrphans() || p.killMarked() || left
@@ -267,7 +271,7 @@ func (p *osProcess) killAll() error {
 		default:
 			_ = p.proc.Kill()
 		}
-		if time.Now().After(deadline) {
+		if try >= killTries && time.Now().After(deadline) {
 			return fmt.Errorf("stopping the service: process %d or one that it started is still there %v after it was killed", p.pid, killTime)
 		}
 		select {
