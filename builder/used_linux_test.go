@@ -76,10 +76,10 @@ func TestUsedByBuild(t *testing.T) {
 		if _, err := ts.lookup(t, sp.String()); err != nil {
 			t.Fatal(err)
 		}
-		ts.background.Wait()
 	}
 	build("example.org/hello@v1.0.0")
 	build("example.org/other@v1.0.0")
+	ts.stop() // after that everything is shared
 	entries, err := filepath.Glob(filepath.Join(ts.dir, "deps", "*", "??", "*-a"))
 	if err != nil || len(entries) < 2 {
 		t.Fatalf("shared: %v, %v", entries, err)
@@ -88,7 +88,9 @@ func TestUsedByBuild(t *testing.T) {
 	for _, name := range entries {
 		aged(t, name, old)
 	}
+	ts = start(t, e, testOptions{confined: true, dir: ts.dir, key: ts.key})
 	build("example.org/hello@v1.0.1") // needs example.org/dep, as v1.0.0 did
+	ts.stop()
 	used := 0
 	for _, name := range entries {
 		fi, err := os.Stat(name)
