@@ -1,6 +1,7 @@
 package index
 
 import (
+	"runtime"
 	"slices"
 	"time"
 )
@@ -36,6 +37,7 @@ func (s *Store) startMerge() error {
 	s.startBatch()
 	s.pos.Merging = true
 	s.behind = m
+	collectGarbage(m.delta)
 	go func() {
 		defer close(m.done)
 		m.err = s.mergeBatch(&m.batch, m.delta.sorted())
@@ -57,6 +59,7 @@ func (s *Store) endMerge() error {
 		s.journalSize = 0
 		s.merged, s.mergeTook = m.started.Add(m.took), m.took
 		m.delta.reset()
+		collectGarbage(m.delta)
 		s.spare = m.delta
 		return nil
 	}
@@ -68,6 +71,15 @@ func (s *Store) endMerge() error {
 		s.noteToolchain(v, t)
 	}
 	return m.err
+}
+
+// collectGarbage frees what a large journal entry or merge has left behind. The
+// collector itself would wait until that is as much as two deltas, and take
+// what it finds then for the measure of the next time.
+func collectGarbage(d *delta) {
+	if cap(d.mods) > slimModules {
+		runtime.GC()
+	}
 }
 
 // addAll takes in what another delta holds.

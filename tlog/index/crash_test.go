@@ -62,6 +62,9 @@ func crashChild(env string) error {
 	opts := index.Options{}
 	if !j.Plain {
 		opts = crashOptions
+		if j.Die != "" { // a long journal leaves much of the file free
+			opts = index.Options{JournalPeriod: time.Nanosecond}.CompactAt(1 << 10)
+		}
 		var err error
 		if tiles, err = tlog.OpenTileDir(j.Tiles, nil); err != nil {
 			return err

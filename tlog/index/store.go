@@ -52,8 +52,8 @@ type Options struct {
 }
 
 const (
-	defaultMergeBytes    = 96 << 20
-	defaultMergeModules  = 50_000 // bounds the memory of a merge
+	defaultMergeBytes    = 80 << 20 // twice, while one is merged and the next collected
+	defaultMergeModules  = 50_000   // bounds the memory of a merge
 	defaultJournalPeriod = 3 * time.Second
 )
 
