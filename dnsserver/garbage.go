@@ -12,8 +12,8 @@ import (
 // that trades a little CPU time on the way of new answers, none for those from the
 // cache, for memory. With little in use it may be more, with much in use less.
 const (
-	garbagePercent = 40
-	leastGarbage   = 24 << 20
+	garbagePercent = 30
+	leastGarbage   = 16 << 20
 	mostGarbage    = 96 << 20
 	mostPercent    = 100 // what is in use can grow before it is looked at again
 )
