@@ -49,7 +49,7 @@ type SelfConfig struct {
 	Delay     config.Duration  `toml:"delay" comment:"How old a version of upkeep has to be, counted from its discovery."`
 	Path      string           `toml:"path" comment:"Name by which upkeep is started. Empty: as it was."`
 	Stripped  bool             `toml:"stripped" comment:"Ask for binaries without symbol table."`
-	Probation config.Duration  `toml:"probation" comment:"How long a new version is tried beside the running one before it takes its place."`
+	Probation config.Duration  `toml:"probation" comment:"How long a new version is tried beside the running one before it takes its place, and\nwatched by that one afterwards."`
 }
 
 // ProcessConfig is the table [process].
