@@ -88,8 +88,12 @@ func TestStop(t *testing.T) {
 	} {
 		r := runner(t)
 		var out safeBuffer
+		grace := time.Minute // what ends by itself has all the time it needs
+		if tc.killed {
+			grace = 500 * time.Millisecond
+		}
 		p, err := r.Start(Spec{File: sh(t), Name: "sh", Args: []string{"-c", tc.script}, Env: os.Environ(), Stop: syscall.SIGTERM,
-			Grace: 500 * time.Millisecond, Output: NewOutput(&out, &out)})
+			Grace: grace, Output: NewOutput(&out, &out)})
 		if err != nil {
 			t.Fatal(err)
 		}
