@@ -240,16 +240,24 @@ func testKillAtRandom(t *testing.T) {
 	if os.Getenv("UPKEEP_TEST_FULL") != "" {
 		n = 300
 	}
-	for i := range n {
-		o := newOutside(t, "")
-		o.order.Config.Updates.BackoffMin = 0
-		o.run()
-		time.Sleep(time.Duration(rand.Int64N(int64(1200 * time.Millisecond)))) // the fault itself is an instant
-		o.kill()
-		o.run()
-		o.settled(fmt.Sprintf("run %d", i), func(s Status) bool { return s.Service.Version == "v1.0.1" })
-		o.kill()
+	// Most of the time is spent waiting, so that several are under way at once.
+	const lanes = 3
+	var wg sync.WaitGroup
+	for lane := range lanes {
+		wg.Go(func() {
+			for i := lane; i < n && !t.Failed(); i += lanes {
+				o := newOutside(t, "")
+				o.order.Config.Updates.BackoffMin = 0
+				o.run()
+				time.Sleep(time.Duration(rand.Int64N(int64(1200 * time.Millisecond)))) // the fault itself is an instant
+				o.kill()
+				o.run()
+				o.settled(fmt.Sprintf("run %d", i), func(s Status) bool { return s.Service.Version == "v1.0.1" })
+				o.kill()
+			}
+		})
 	}
+	wg.Wait()
 }
 
 // Two interruptions of the same update are enough: it may be what brings the
