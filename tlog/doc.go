@@ -35,7 +35,7 @@
 //
 // Figures: following with indexing is bounded by hashing (BenchmarkFollow, on
 // the machine of docs/log.md 0.37 µs a record; wanted is twice that, measured
-// 3.7 times that for 72 million records). Durable appends are bounded by the
+// 3.9 times that for 72 million records on a busy machine). Durable appends are bounded by the
 // disk's sync (BenchmarkLogAppend: wanted 1,000 a second, measured 46,564 with
 // 128 appenders).
 package tlog
