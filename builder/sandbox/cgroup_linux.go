@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // cgroups makes one group for each command: below the server's own groups, in
@@ -228,16 +230,39 @@ func (g *group) remove() {
 	if g == nil {
 		return
 	}
-	if g.c.v2 && len(g.dirs) > 0 {
-		_ = os.WriteFile(filepath.Join(g.dirs[0], "cgroup.kill"), []byte("1"), 0) // there since Linux 5.14
-	}
 	for _, dir := range slices.Compact(slices.Clone(g.dirs)) { // one in the unified hierarchy
 		for range 100 {
 			err := os.Remove(dir)
 			if err == nil || errors.Is(err, fs.ErrNotExist) {
 				break
 			}
+			g.kill()
 			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// kill ends the group's processes. Bubblewrap ends with its parent only from the
+// moment on when it has asked the kernel for that.
+func (g *group) kill() {
+	if g.c.v2 {
+		if len(g.dirs) > 0 {
+			_ = os.WriteFile(filepath.Join(g.dirs[0], "cgroup.kill"), []byte("1"), 0) // there since Linux 5.14
+		}
+		return
+	}
+	if len(g.dirs) > 1 {
+		_ = os.WriteFile(filepath.Join(g.dirs[1], "pids.max"), []byte("0"), 0) // none may start another
+	}
+	for _, dir := range g.dirs {
+		data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if err != nil {
+			continue
+		}
+		for _, field := range strings.Fields(string(data)) {
+			if pid, err := strconv.Atoi(field); err == nil && pid > 1 && pid != os.Getpid() {
+				_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
+			}
 		}
 	}
 }

@@ -204,3 +204,52 @@ func TestUnifiedLimits(t *testing.T) {
 		t.Errorf("the group is still there, with %q", read(t, g.dirs[0], "cgroup.procs"))
 	}
 }
+
+// What is left in a group ends with it, whatever became of the process that was
+// to take it along.
+func TestGroupEnds(t *testing.T) {
+	c, err := openCgroups()
+	if err != nil {
+		t.Skip(err) // TestMemory fails then if it is not meant to be so
+	}
+	g, err := c.create(102, Limits{Processes: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", "read go; sleep 100000 & echo there; exec sleep 100000")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	if err := g.add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write([]byte("\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 16)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }() // the group is empty only when somebody has waited
+	g.remove()
+	for _, dir := range g.dirs {
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%s is still there, with %q", dir, read(t, dir, "cgroup.procs"))
+		}
+	}
+	if t.Failed() {
+		return
+	}
+	if err := <-done; cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("the command ended with %v", err)
+	}
+}
