@@ -35,9 +35,12 @@ const maxConfirms = 7
 // answer is asked again later.
 func (s *Service) confirm(ctx context.Context, out built, res Result) {
 	pause := s.pause
-	for range maxConfirms {
+	for asked := 1; ; asked++ {
 		if res = s.confirmOnce(ctx, out, res); len(res.Pending) == 0 {
 			return
+		}
+		if asked == maxConfirms {
+			break
 		}
 		select {
 		case <-ctx.Done():

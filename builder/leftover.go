@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -41,12 +42,12 @@ func (s *Service) removeLeftOvers() error {
 		}
 	}
 	for _, pattern := range []string{"results/??/*.tmp-*", "mismatches/*.tmp-*", "std/*.tmp-*", "deps/*.tmp-*"} { // durable.WriteFile's
-		names, err := filepath.Glob(filepath.Join(s.dir, filepath.FromSlash(pattern)))
+		names, err := fs.Glob(os.DirFS(s.dir), pattern) // the folder's own name is no pattern
 		if err != nil {
 			return err
 		}
 		for _, name := range names {
-			if err := os.Remove(name); err != nil {
+			if err := os.Remove(filepath.Join(s.dir, filepath.FromSlash(name))); err != nil {
 				return fmt.Errorf("removing a half-written file: %w", err)
 			}
 		}
