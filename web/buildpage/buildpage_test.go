@@ -338,8 +338,9 @@ func TestEvents(t *testing.T) {
 	f, h := newFake(t, Config{})
 	srv := httptest.NewServer(h)
 	defer srv.Close()
+	client := &http.Client{Timeout: 2 * time.Minute}
 	for _, path := range []string{"/-/events", "/-/events?spec=" + url.QueryEscape(specWait)} {
-		resp, err := http.Get(srv.URL + path)
+		resp, err := client.Get(srv.URL + path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,10 +40,12 @@ func (p *Pages) events(w http.ResponseWriter, r *http.Request) {
 	changed := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	// Taken before the viewer is told anything: what changes after the viewer
+	// has loaded the page must differ from it.
+	last := mark(ctx)
 	go func() {
 		tick := time.NewTicker(look)
 		defer tick.Stop()
-		last := mark(ctx)
 		for {
 			select {
 			case <-ctx.Done():
