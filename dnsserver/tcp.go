@@ -101,18 +101,30 @@ func (s *Server) ServeStream(l net.Listener, t Transport) (stop func()) {
 // and so out of order, which RFC 7766 allows; the others at once.
 type stream struct {
 	conn    net.Conn
-	mu      sync.Mutex // of writes
-	waiting sync.WaitGroup
+	writes  sync.Mutex     // one at a time
+	room    chan struct{}  // a place for each query that waits for a signature, or for its answer to be written
+	waiting sync.WaitGroup // those queries
+
+	mu      sync.Mutex // of what follows
+	late    []byte     // answers that were signed and are to be written
+	count   int        // how many those are
+	writing bool       // somebody writes them
 }
 
+// maxLate is how many queries of a connection may wait; then no more are read.
+const maxLate = 32
+
+func newStream(c net.Conn) *stream { return &stream{conn: c, room: make(chan struct{}, maxLate)} }
+
 func (s *Server) serveStream(c net.Conn, client Client) {
-	st := &stream{conn: c}
+	st := newStream(c)
 	defer st.waiting.Wait()
 	// A read that waits returns when the server ends.
 	defer context.AfterFunc(s.ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })()
 	in := make([]byte, 2048)
 	out := make([]byte, 0, 2048)
 	have := 0
+	var began time.Time // when the first byte of a query came that is not whole yet
 	var q query
 	for {
 		// Answer every complete message that has been read.
@@ -152,11 +164,17 @@ func (s *Server) serveStream(c net.Conn, client Client) {
 				in = append(in, make([]byte, need-len(in))...)
 			}
 		}
-		limit := time.Duration(s.h.idle.Load())
+		now := time.Now()
+		until := now.Add(time.Duration(s.h.idle.Load()))
 		if have > 0 {
-			limit = messageTime
+			if began.IsZero() || used > 0 {
+				began = now
+			}
+			until = began.Add(messageTime)
+		} else {
+			began = time.Time{}
 		}
-		if c.SetReadDeadline(time.Now().Add(limit)) != nil || s.ctx.Err() != nil {
+		if c.SetReadDeadline(until) != nil || s.ctx.Err() != nil {
 			return
 		}
 		n, err := c.Read(in[have:])
@@ -175,18 +193,19 @@ func (s *Server) respondStream(out, packet []byte, client Client, q *query, st *
 	resp, ok := s.h.respond(out, packet, client, q, s.h.now(), atOnce)
 	if !ok {
 		out = out[:n]
-		st.waiting.Add(1)
-		p := pending{packet: append([]byte(nil), packet...), client: client, since: time.Now(), send: func(b []byte) {
-			defer st.waiting.Done()
-			if len(b) > 0 {
-				st.write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
-			}
-		}}
+		// The connection waits, no other does.
 		select {
-		case s.sign <- p: // the connection waits, no other does
+		case st.room <- struct{}{}:
+		case <-s.ctx.Done():
+			return out, false
+		}
+		st.waiting.Add(1)
+		p := pending{packet: append([]byte(nil), packet...), client: client, since: time.Now(), send: st.later}
+		select {
+		case s.sign <- p:
 			return out, true
 		case <-s.ctx.Done():
-			st.waiting.Done()
+			st.done(1)
 			return out, false
 		}
 	}
@@ -198,9 +217,51 @@ func (s *Server) respondStream(out, packet []byte, client Client, q *query, st *
 	return resp, true
 }
 
-func (st *stream) write(b []byte) error {
+// later takes an answer that was signed. It does not wait for the reader of the
+// connection: whoever signs is needed by the others.
+func (st *stream) later(b []byte) {
+	if len(b) == 0 {
+		st.done(1)
+		return
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	st.late = append(binary.BigEndian.AppendUint16(st.late, uint16(len(b))), b...)
+	st.count++
+	if !st.writing {
+		st.writing = true
+		go st.writeLate()
+	}
+}
+
+// writeLate writes until nothing is left that could be written.
+func (st *stream) writeLate() {
+	for {
+		st.mu.Lock()
+		b, n := st.late, st.count
+		st.late, st.count, st.writing = nil, 0, n > 0
+		st.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		if st.write(b) != nil {
+			st.conn.Close() // so that the next writes fail at once, and the reader ends
+		}
+		st.done(n)
+	}
+}
+
+// done notes that n queries no longer wait.
+func (st *stream) done(n int) {
+	for range n {
+		<-st.room
+		st.waiting.Done()
+	}
+}
+
+func (st *stream) write(b []byte) error {
+	st.writes.Lock()
+	defer st.writes.Unlock()
 	if err := st.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
 		return err
 	}
