@@ -76,13 +76,7 @@ func (s *Server) ServeStream(l net.Listener, t Transport) (stop func()) {
 				}
 				continue
 			}
-			ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
-			if err != nil {
-				c.Close()
-				continue
-			}
-			ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-			leave, ok := s.Enter(Client{ap, t})
+			client, leave, ok := s.enterConn(c, t)
 			if !ok {
 				c.Close()
 				continue
@@ -90,11 +84,57 @@ func (s *Server) ServeStream(l net.Listener, t Transport) (stop func()) {
 			s.wg.Go(func() {
 				defer leave()
 				defer c.Close()
-				s.serveStream(c, Client{ap, t})
+				s.serveStream(c, client)
 			})
 		}
 	})
 	return cancel
+}
+
+// enterConn is Enter for a connection.
+func (s *Server) enterConn(c net.Conn, t Transport) (client Client, leave func(), ok bool) {
+	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return client, nil, false
+	}
+	client = Client{netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), t}
+	leave, ok = s.Enter(client)
+	return client, leave, ok
+}
+
+// Limited is a listener whose connections count against the server's limits until
+// they are closed, for a transport that is served elsewhere.
+func (s *Server) Limited(l net.Listener, t Transport) net.Listener {
+	return &limitedListener{l, s, t}
+}
+
+type limitedListener struct {
+	net.Listener
+	server    *Server
+	transport Transport
+}
+
+func (l *limitedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if _, leave, ok := l.server.enterConn(c, l.transport); ok {
+			return &limitedConn{c, sync.OnceFunc(leave)}, nil
+		}
+		c.Close()
+	}
+}
+
+type limitedConn struct {
+	net.Conn
+	leave func()
+}
+
+func (c *limitedConn) Close() error {
+	c.leave()
+	return c.Conn.Close()
 }
 
 // A stream is one connection. Answers that need a signature are written later

@@ -153,8 +153,11 @@ func TestReloadListeners(t *testing.T) {
 
 // Limits of connections and answers hold from the reload on.
 func TestReloadLimits(t *testing.T) {
+	web := httptest.NewTLSServer(nil)
+	defer web.Close()
+	cert, priv := certificate(t, web, t.TempDir())
 	const top = "listen = ['127.0.0.1:0']"
-	r := startReloading(t, top, "[limits]\ntcp_connections_per_client = 100")
+	r := startReloading(t, top, "[limits]\ntcp_connections_per_client = 100", "-doh", "127.0.0.1:0", "-certificate", cert, "-certificate-key", priv)
 	open := func() (c net.Conn, answered bool) {
 		c, err := net.Dial("tcp", r.dns)
 		if err != nil {
@@ -188,10 +191,25 @@ func TestReloadLimits(t *testing.T) {
 	if _, ok := open(); ok {
 		t.Error("a connection above the new limit is answered")
 	}
+	u, err := url.Parse(r.doh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	https := func() bool { // until the handshake
+		c, err := tls.DialWithDialer(&net.Dialer{Timeout: 30 * time.Second}, "tcp", u.Host, &tls.Config{InsecureSkipVerify: true})
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}
+	if https() {
+		t.Error("a connection for HTTPS above the limit of all is served")
+	}
 	for _, c := range conns {
 		c.Close()
 	}
 	r.await("a connection below the new limit", func() bool { _, ok := open(); return ok })
+	r.await("one for HTTPS", https)
 	truncated := false
 	for range 20 {
 		m := new(dns.Msg)
