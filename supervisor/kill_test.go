@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"example.org/upkeep/internal/config"
 	"example.org/upkeep/internal/metric"
 	"example.org/upkeep/supervisor/handoff"
 	"example.org/upkeep/supervisor/notify"
@@ -101,6 +102,7 @@ func testSupervisor(dir string) int {
 	if err != nil {
 		panic(err)
 	}
+	trialReady, commandReady, probeTime = time.Minute, time.Minute, 20*time.Second
 	switch {
 	case o.Hasty == "trial":
 		trialReady, probeTime = 2*time.Second, 500*time.Millisecond
@@ -111,18 +113,19 @@ func testSupervisor(dir string) int {
 		}
 	}
 	end := []os.Signal{syscall.SIGTERM}
+	sigs := handoff.Catch(end, nil)
 	if StandsBy(inherited) {
-		if err := StandBy(inherited, end, nil, log); err != nil {
+		if supervises, err := StandBy(inherited, sigs, end, log); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 93
+		} else if !supervises {
+			return 0
 		}
-		return 0
 	}
 	socket, onTrial := OnTrial(inherited)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	sigs := handoff.Catch(end, nil)
-	go sigs.Each(func(os.Signal) { cancel() })
+	go sigs.Each(context.Background(), func(os.Signal) { cancel() })
 	standby := Arrived(inherited)
 	if inherited == nil {
 		inherited = Relieve(o.Config.State, log)
@@ -267,7 +270,7 @@ func testKilledTwice(t *testing.T) {
 	t.Parallel()
 	o := newOutside(t, "")
 	o.order.Config.Updates.BackoffMin = 0
-	o.order.Config.Health.Probation *= 10
+	o.order.Config.Health.Probation = config.Duration(time.Minute) // it is killed in it
 	for range 2 {
 		o.run()
 		client := NewClient(filepath.Join(o.order.Config.State, "control.sock"))

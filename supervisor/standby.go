@@ -20,8 +20,8 @@ import (
 // duplicates of all that was handed over. It asks the new version's control
 // socket as a trial does. When that stops answering, it kills it; when it ends
 // without having said that it wants to, there is nobody to kill. In both cases
-// the one that stood by becomes the supervisor, and goes on with the service,
-// which is no child of its but runs on.
+// the one that stood by becomes the supervisor, in its own process, and goes on
+// with the service, which is no child of its but runs on.
 
 // Keys of the bundle.
 const (
@@ -145,41 +145,56 @@ func StandsBy(b *handoff.Bundle) bool {
 const letGoTime = 3 * time.Second
 
 // StandBy looks after the version that takes this one's place in the main
-// process. It returns when that has proven itself or left, or nothing can be
-// done; otherwise this program begins anew as the supervisor.
-func StandBy(b *handoff.Bundle, end, other []os.Signal, log *slog.Logger) error {
+// process. When that has failed it reports true: this program is the supervisor
+// from then on, with the bundle. It reports false when the version has proven
+// itself or left, or nothing can be done.
+func StandBy(b *handoff.Bundle, sigs *handoff.Signals, end []os.Signal, log *slog.Logger) (bool, error) {
 	var o standbyOrder
 	if !b.Get(standbyKey, &o) {
-		return errors.New("standing by: nobody said for whom")
+		return false, errors.New("standing by: nobody said for whom")
 	}
 	leave, verdict := b.Take(leaveKey), b.Take(verdictKey)
 	if leave == nil || verdict == nil {
-		return errors.New("standing by: there is no way to the main process")
+		return false, errors.New("standing by: there is no way to the main process")
 	}
+	defer verdict.Close()
 	// Signals are for the main process. One that asks for the end is remembered,
 	// for the case that nobody else is there to follow it.
 	var asked atomic.Bool
-	sigs := handoff.Catch(end, other)
-	go sigs.Each(func(sig os.Signal) {
-		if slices.Contains(end, sig) {
-			asked.Store(true)
-		}
-	})
+	catching, enough := context.WithCancel(context.Background())
+	defer enough()
+	caught := make(chan struct{})
+	go func() {
+		defer close(caught)
+		sigs.Each(catching, func(sig os.Signal) {
+			if slices.Contains(end, sig) {
+				asked.Store(true)
+			}
+		})
+	}()
 	w := watched{order: o, gone: make(chan struct{}), bye: make(chan struct{}), client: NewClient(o.Socket)}
 	go w.listen(leave)
 	if _, err := verdict.Write([]byte{sayStanding}); err != nil {
-		return fmt.Errorf("standing by: %w", err)
+		return false, fmt.Errorf("standing by: %w", err)
 	}
 	reason := w.watch()
 	if reason == "" {
 		_, _ = verdict.Write([]byte{sayGood}) // it goes on either way
-		return nil
+		return false, nil
 	}
-	verdict.Close()
 	log.Error("the new upkeep failed; this one goes on", "from", o.To.String(), "why", reason)
+	gone := !w.alive()
+	lock, err := w.replace(b)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Close() // the bundle has a duplicate
+	// What arrives from here on is for the supervisor that this program becomes.
+	enough()
+	<-caught
 	// A version that is gone before it handled signals was ended by one.
-	stop := asked.Load() || !w.hello.Load() && !w.alive()
-	return w.takeOver(b, standIn{Reason: reason, Stop: stop, Alone: true})
+	s := standIn{Reason: reason, Stop: asked.Load() || gone && !w.hello.Load(), Alone: true}
+	return true, errors.Join(b.Add(lockFile, lock), b.Put(standbyKey, standbyOrder{}), b.Put(standInKey, s))
 }
 
 // watched is the main process, as the one that stands by sees it.

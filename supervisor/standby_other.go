@@ -4,8 +4,9 @@ package supervisor
 
 import (
 	"errors"
+	"os"
 
 	"example.org/upkeep/supervisor/handoff"
 )
 
-func (w *watched) takeOver(*handoff.Bundle, standIn) error { return errors.ErrUnsupported }
+func (w *watched) replace(*handoff.Bundle) (*os.File, error) { return nil, errors.ErrUnsupported }

@@ -90,7 +90,7 @@ func TestStandby(t *testing.T) {
 			b := newSelfBench(t, "v0.1.1=later:"+strings.ReplaceAll(tc.behaviour, " ", "_"))
 			b.env = append(b.env, envOfService+"="+b.addr)
 			b.order.Self = append(b.order.Self, "v0.1.1")
-			b.order.Config.Self.Probation = config.Duration(time.Second)
+			b.order.Config.Self.Probation = config.Duration(2 * time.Second)
 			b.order.Hasty = "command"
 			t.Cleanup(b.endAll)
 			b.begin()
@@ -122,7 +122,7 @@ func TestStandby(t *testing.T) {
 			// Whoever starts upkeep again has it in the process that was started.
 			old := s.Self.Pid
 			if tc.behaviour == "crash" {
-				b.order.Self = append(b.order.Self, "v0.1.2") // which is well
+				b.order.Self, b.order.Hasty = append(b.order.Self, "v0.1.2"), "" // which is well
 			}
 			b.run()
 			s = b.await("relief", func(s Status) bool { return s.Self.Pid == b.cmd.Process.Pid && s.Service.Running })
@@ -158,15 +158,15 @@ func TestStandbyStopped(t *testing.T) {
 	t.Parallel()
 	b := newSelfBench(t, "")
 	b.order.Self = append(b.order.Self, "v0.1.1")
-	b.order.Config.Self.Probation = config.Duration(time.Second)
+	b.order.Config.Self.Probation = config.Duration(2 * time.Second) // on trial, and again in command
 	t.Cleanup(b.endAll)
 	b.begin()
-	b.await("command", func(s Status) bool { return s.Self.Update != nil && s.Self.Update.State == StateWatched })
+	b.await("command", func(s Status) bool { return s.Self.Version == "v0.1.1" })
 	b.stop()
 	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	<-b.done
+	b.ends()
 	if st := b.cmd.ProcessState; st.ExitCode() != 0 {
 		t.Errorf("it ended: %v\n%s", st, b.out)
 	}
@@ -193,9 +193,34 @@ func TestStopInExec(t *testing.T) {
 			if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			<-b.done
+			b.ends()
 			waitFor(t, "end of all", func() bool { return len(b.services()) == 0 && len(b.upkeeps()) == 0 })
 			t.Log(b.cmd.ProcessState)
+		})
+	}
+}
+
+// The version that stood by is deaf at no instant of taking over: a stop that
+// reaches it then stops the service and it.
+func TestStopInTakeOver(t *testing.T) {
+	n := 4
+	if os.Getenv("UPKEEP_TEST_LONG") != "" {
+		n = 200
+	}
+	for i := range n {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			b := newSelfBench(t, "v0.1.1=later:crash")
+			b.order.Self = append(b.order.Self, "v0.1.1")
+			b.order.Config.Self.Probation = config.Duration(time.Second)
+			t.Cleanup(b.endAll)
+			b.run()
+			<-b.done // the new version, in command
+			time.Sleep(time.Duration(rand.Int64N(int64(50 * time.Millisecond)))) // the fault is an instant
+			for _, pid := range b.upkeeps() {
+				_ = syscall.Kill(pid, syscall.SIGTERM)
+			}
+			waitFor(t, "end of all", func() bool { return len(b.services()) == 0 && len(b.upkeeps()) == 0 })
 		})
 	}
 }

@@ -55,15 +55,17 @@ func run(ctx context.Context, file, level string, args []string) error {
 	if err != nil {
 		log.Error("what the version before handed over is lost", "err", err)
 	}
-	if supervisor.StandsBy(inherited) {
-		return supervisor.StandBy(inherited, stopSignals, passedSignals, log)
-	}
 	socket, trial := supervisor.OnTrial(inherited)
 	var signals *handoff.Signals
 	var standby *supervisor.Standby
 	if !trial {
 		signals = handoff.Catch(stopSignals, passedSignals)
 		defer signals.Stop()
+		if supervisor.StandsBy(inherited) {
+			if supervises, err := supervisor.StandBy(inherited, signals, stopSignals, log); !supervises || err != nil {
+				return err
+			}
+		}
 		standby = supervisor.Arrived(inherited)
 	}
 	process.Expect(inherited)
@@ -137,7 +139,7 @@ func run(ctx context.Context, file, level string, args []string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	handler := signalHandler{cancel: cancel, engine: engine, up: up, log: log}
-	go signals.Each(handler.handle)
+	go signals.Each(bg, handler.handle)
 	go engine.TellSystemd(bg, ctx, up)
 
 	// After the service's start: its start must not wait for them.

@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"slices"
@@ -38,14 +39,23 @@ func (s *Signals) catch() {
 	signal.Notify(s.c, append(s.end[:len(s.end):len(s.end)], s.other...)...)
 }
 
-// Each calls f for each signal, until Stop.
-func (s *Signals) Each(f func(os.Signal)) {
-	for sig := range s.c {
-		if sig == (marker{}) {
-			s.mark <- struct{}{}
-			continue
+// Each calls f for each signal, until ctx ends or Stop. What arrives after the
+// end of ctx waits for the next Each.
+func (s *Signals) Each(ctx context.Context, f func(os.Signal)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case sig, open := <-s.c:
+			switch {
+			case !open:
+				return
+			case sig == (marker{}):
+				s.mark <- struct{}{}
+			default:
+				f(sig)
+			}
 		}
-		f(sig)
 	}
 }
 

@@ -3,6 +3,7 @@
 package handoff
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -21,7 +22,7 @@ func holder() {
 	if b, err := Receive(); b == nil && err == nil {
 		fmt.Println("ready")
 	}
-	go sigs.Each(func(sig os.Signal) {
+	go sigs.Each(context.Background(), func(sig os.Signal) {
 		if sig == syscall.SIGTERM {
 			term.Store(true)
 		}
@@ -85,7 +86,7 @@ func TestHoldReleased(t *testing.T) {
 	s := Catch([]os.Signal{syscall.SIGUSR2}, nil)
 	defer s.Stop()
 	got := make(chan os.Signal)
-	go s.Each(func(sig os.Signal) { got <- sig })
+	go s.Each(t.Context(), func(sig os.Signal) { got <- sig })
 	s.Hold()()
 	if err := syscall.Kill(os.Getpid(), syscall.SIGUSR2); err != nil {
 		t.Fatal(err)
