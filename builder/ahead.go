@@ -50,6 +50,10 @@ func ahead(recent []Result, latest map[string]string) []spec.Spec {
 
 // lookAhead asks for the versions of the modules of the last builds.
 func (s *Service) lookAhead(ctx context.Context) {
+	if !s.looking.CompareAndSwap(false, true) {
+		return // a module proxy can take longer than the time between two looks
+	}
+	defer s.looking.Store(false)
 	s.mu.Lock()
 	recent := slices.Clone(s.recent)
 	s.mu.Unlock()
@@ -86,16 +90,12 @@ func (s *Service) lookAhead(ctx context.Context) {
 func (s *Service) buildAhead() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.ahead) == 0 || !s.queue.empty() {
+	if len(s.ahead) == 0 {
 		return
 	}
 	sp := s.ahead[0]
-	s.ahead = s.ahead[1:]
-	if _, ok := s.log.Find(sp.String()); ok {
-		return // somebody asked meanwhile
-	}
-	if err := s.queue.addAhead(sp); err != nil {
-		s.logger.Warn("building ahead", "spec", sp.String(), "err", err)
+	if _, ok := s.log.Find(sp.String()); ok || s.queue.addAhead(sp) { // somebody may have asked meanwhile
+		s.ahead = s.ahead[1:]
 	}
 }
 

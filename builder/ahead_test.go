@@ -79,7 +79,8 @@ func TestBuildAhead(t *testing.T) {
 	newer.Version = "v1.1.0"
 	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key, change: change})
 	for {
-		if _, ok := ts.log.Find(newer.String()); ok && ts.queue.empty() {
+		building, queued := ts.queue.list()
+		if _, ok := ts.log.Find(newer.String()); ok && len(building)+len(queued) == 0 {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -28,10 +28,10 @@ type circles struct {
 
 // An asking is a verifier whose log is asked for a build.
 type asking struct {
-	spec  spec.Spec
-	addrs []netip.Addr
-	due   bool // the grace is over
-	met   bool // it asked for the same
+	spec spec.Spec
+	from []netip.Prefix
+	due  bool // the grace is over
+	met  bool // it asked for the same
 }
 
 // A lookup is somebody who waits for our log.
@@ -54,8 +54,8 @@ func newCircles() *circles {
 
 // ask notes that a verifier's log is asked. The function that it returns ends
 // that and says whether the verifier asked for the same meanwhile.
-func (c *circles) ask(sp spec.Spec, addrs []netip.Addr) (end func() (met bool)) {
-	a := &asking{spec: sp, addrs: addrs}
+func (c *circles) ask(sp spec.Spec, from []netip.Prefix) (end func() (met bool)) {
+	a := &asking{spec: sp, from: from}
 	c.mu.Lock()
 	c.asked = append(c.asked, a)
 	c.mu.Unlock()
@@ -78,7 +78,7 @@ func (c *circles) ask(sp spec.Spec, addrs []netip.Addr) (end func() (met bool)) 
 
 // turnAway ends a lookup that waits for what is asked of the asker.
 func (c *circles) turnAway(a *asking, l *lookup) {
-	if a.due && a.spec == l.spec && slices.Contains(a.addrs, l.addr) {
+	if a.due && a.spec == l.spec && contains(a.from, l.addr) {
 		a.met = true
 		l.cancel(errCircle)
 	}
@@ -103,20 +103,23 @@ func (c *circles) wait(ctx context.Context, sp spec.Spec, addr netip.Addr) (_ co
 	}
 }
 
-// addrs returns the addresses that a verifier may ask from.
-func (v *verifier) addrs(ctx context.Context) []netip.Addr {
+// sources returns the networks that a verifier may ask from: those that the
+// configuration names, and the addresses of its log.
+func (v *verifier) sources(ctx context.Context) []netip.Prefix {
 	u, err := url.Parse(v.base)
 	if err != nil {
-		return nil
+		return v.from
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	list, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
 	if err != nil {
-		return nil // then nobody is turned away, and the wait ends with verify_timeout
+		return v.from // if these are none, nobody is turned away, and the wait ends with verify_timeout
 	}
-	for i, a := range list {
-		list[i] = a.Unmap().WithZone("")
+	from := slices.Clone(v.from)
+	for _, a := range list {
+		a = a.Unmap().WithZone("")
+		from = append(from, netip.PrefixFrom(a, a.BitLen()))
 	}
-	return list
+	return from
 }

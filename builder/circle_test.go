@@ -312,7 +312,7 @@ func TestCircles(t *testing.T) {
 			if early {
 				ctx, done = c.wait(t.Context(), tc.spec, tc.addr)
 			}
-			end := c.ask(one, []netip.Addr{here})
+			end := c.ask(one, []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")})
 			for due := false; !due; {
 				c.mu.Lock()
 				due = c.asked[0].due
@@ -338,7 +338,7 @@ func TestCircles(t *testing.T) {
 	c := newCircles()
 	ctx, done := c.wait(t.Context(), one, here)
 	defer done()
-	if end := c.ask(one, []netip.Addr{here}); end() || ctx.Err() != nil {
+	if end := c.ask(one, []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}); end() || ctx.Err() != nil {
 		t.Error("turned away")
 	}
 }

@@ -16,7 +16,7 @@ type Config struct {
 	GoIndex        string          `toml:"go_index" comment:"Zone of an upkeep-dns that says which Go versions are current, previous and next. Empty, or when it does\nnot answer: the module proxy's list."`
 	GoIndexServer  string          `toml:"go_index_server" comment:"Name server that is asked for go_index, host:port. Empty: the system's resolver."`
 	Parallel       int             `toml:"parallel" comment:"Builds at the same time. 0: one for every two processors."`
-	MaxQueue       int             `toml:"max_queue" comment:"Requests that may wait; more are refused."`
+	MaxQueue       int             `toml:"max_queue" comment:"Builds that may wait; more are refused. As many again may wait for verifiers; for one more the oldest of the\nclient network with most of them fails for now."`
 	FetchTimeout   config.Duration `toml:"fetch_timeout" comment:"Longest time for downloading a module and its dependencies."`
 	CompileTimeout config.Duration `toml:"compile_timeout" comment:"Longest time for compiling."`
 	Memory         int             `toml:"memory" comment:"Most memory of one build, in MiB. 0: four fifths of the machine's. Builds that run at the same time share\nthat; one that needs more than its share is tried again alone."`
@@ -35,7 +35,7 @@ type Config struct {
 	Limit          LimitConfig     `toml:"limit" comment:"What one client network (IPv4 /24, IPv6 /48) may start. Loopback has no limit."`
 	Allow          []string        `toml:"allow" comment:"Modules that are built, as patterns of path prefixes (\"github.com/mjl-\", \"example.org/*\"). Empty: all."`
 	Deny           []string        `toml:"deny" comment:"Modules that are not built, as patterns of path prefixes."`
-	Verifiers      []Verifier      `toml:"verifiers" comment:"Other build services of the same formats that must come to the same sum before a record is logged.\nEach is\na table [[build.verifiers]] with key, its log's verifier key, and if needed url, the base address of its log. Two\nupkeep-build may name each other; another program that has this one as a verifier in turn needs asks_back = true:\nit is asked after the record was logged."`
+	Verifiers      []Verifier      `toml:"verifiers" comment:"Other build services of the same formats that must come to the same sum before a record is logged. Each is\na table [[build.verifiers]] with key, its log's verifier key, and if needed url, the base address of its log. Two\nupkeep-build may name each other; another program that has this one as a verifier in turn needs asks_back = true:\nit is asked after the record was logged. from = [\"192.0.2.0/24\"] says where it asks from, if not from the\naddress of its log."`
 	Require        int             `toml:"require" comment:"How many of the verifiers must have the same sum."`
 	VerifyTimeout  config.Duration `toml:"verify_timeout" comment:"How long to wait for a verifier, which may have to build first."`
 	Drain          config.Duration `toml:"drain" comment:"When the server is told to stop, builds that run have this long to end. The others go on at the next start."`
@@ -54,6 +54,8 @@ type LimitConfig struct {
 type Verifier struct {
 	Key string `toml:"key" comment:"Verifier key of its log."`
 	URL string `toml:"url" comment:"Base address of its log. Empty: https://<name>/tlog, or http://<name>:8000/tlog for a name without a dot."`
+
+	From []string `toml:"from" comment:"Addresses and networks that it asks from, where these are not the addresses of its log, with those of builders\nthat it has as verifiers in turn. They only matter for a program other than upkeep-build that waits for this one's\nrecord while this one waits for its: it is told so when it asks from there."`
 
 	AsksBack bool `toml:"asks_back" comment:"It is another program that has this builder as a verifier in turn, directly or through others. It answers\nonly when this one has logged, so it is asked afterwards: it does not count for require, and a difference is an\nalarm about a record that is logged already."`
 }
@@ -132,6 +134,9 @@ func (c Config) Check() error {
 	for _, v := range c.Verifiers {
 		if _, err := v.base(); err != nil {
 			errs = append(errs, err)
+		}
+		if _, err := parseNetworks(v.From); err != nil {
+			errs = append(errs, fmt.Errorf("verifiers: from: %w", err))
 		}
 	}
 	if c.FetchTimeout == 0 || c.CompileTimeout == 0 {

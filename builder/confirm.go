@@ -10,17 +10,16 @@ import (
 )
 
 // Records of verifiers are looked at after our own is logged where that was not
-// done before: of those that only gave an opinion, and of those that ask back,
-// which have none earlier.
+// done before: of those that only gave an opinion, of those that did not answer
+// or not before enough others had, and of those that ask back, which have none
+// earlier.
 
-// open reports whether the other side's record was not seen yet.
-func (a Agreement) open() bool { return a.LogID < 0 }
-
-// pending returns the keys of the verifiers whose records are to be looked at.
-func (s *Service) pending(agreed []Agreement) []string {
+// pending returns the keys of the verifiers whose records are to be looked at,
+// after they have said this.
+func (s *Service) pending(opinions []opinion) []string {
 	var keys []string
 	for _, v := range s.verifiers {
-		if v.asksBack || slices.ContainsFunc(agreed, func(a Agreement) bool { return a.open() && a.Key == v.text }) {
+		if !slices.ContainsFunc(opinions, func(o opinion) bool { return o.key == v.text && (o.differs || o.same && o.LogID >= 0) }) {
 			keys = append(keys, v.text)
 		}
 	}
@@ -30,6 +29,21 @@ func (s *Service) pending(agreed []Agreement) []string {
 // maxConfirms bounds how often a verifier is asked for its record; the pauses
 // grow from a minute to seventeen hours.
 const maxConfirms = 7
+
+// confirmLater looks for the records that are pending, unless that is done for
+// too many builds already: a verifier can be silent for a day.
+func (s *Service) confirmLater(ctx context.Context, out built, res Result) {
+	select {
+	case s.confirming <- struct{}{}:
+	default:
+		s.logger.Error("too many builds wait for verifiers' records; this one's are not asked for before the next start", "spec", res.Spec.String(), "verifiers", res.Pending)
+		return
+	}
+	s.background.Go(func() {
+		defer func() { <-s.confirming }()
+		s.confirm(ctx, out, res)
+	})
+}
 
 // confirm looks for the records that are pending. A verifier that does not
 // answer is asked again later.
@@ -52,37 +66,57 @@ func (s *Service) confirm(ctx context.Context, out built, res Result) {
 	s.logger.Error("verifiers have no record of a build; the next start asks again", "spec", out.record.Spec.String(), "verifiers", res.Pending)
 }
 
+// confirmOnce asks all whose records are pending; each answer counts at once,
+// whatever the others do.
 func (s *Service) confirmOnce(ctx context.Context, out built, res Result) Result {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.VerifyTimeout.D())
 	defer cancel()
-	agreed, pending := slices.Clone(res.Agreed), []string(nil)
+	var list []*verifier
 	for _, v := range s.verifiers {
-		if !slices.Contains(res.Pending, v.text) {
-			continue
+		if slices.Contains(res.Pending, v.text) {
+			list = append(list, v)
 		}
-		o := v.lookup(ctx, out.record.Spec).compare(out.record)
-		switch {
-		case o.differs:
-			s.differs(ctx, v, out, o)
-			continue
-		case !o.same:
-			pending = append(pending, v.text)
+	}
+	answers := askAll(list, func(v *verifier) opinion { return v.lookup(ctx, out.record.Spec).compare(out.record) })
+	for range list {
+		a := <-answers
+		if !a.same && !a.differs {
 			if ctx.Err() == nil {
-				s.logger.Warn("a verifier's log has no record of a build yet", "verifier", v.name, "spec", out.record.Spec.String(), "err", o.Error)
+				s.logger.Warn("a verifier's log has no record of a build yet", "verifier", a.name, "spec", out.record.Spec.String(), "err", a.Error)
 			}
 			continue
 		}
-		s.logger.Info("a verifier has logged the same", "spec", out.record.Spec.String(), "verifier", v.name, "record", o.LogID)
-		if i := slices.IndexFunc(agreed, func(a Agreement) bool { return a.Key == v.text }); i >= 0 {
-			agreed[i].LogID = o.LogID
+		if a.differs {
+			s.differs(ctx, a.verifier, out, a.opinion)
 		} else {
-			agreed = append(agreed, agreements([]opinion{o})...)
+			s.logger.Info("a verifier has logged the same", "spec", out.record.Spec.String(), "verifier", a.name, "record", a.LogID)
 		}
+		res = res.confirmed(a.opinion)
+		s.keepConfirmed(res)
 	}
-	if len(pending) == len(res.Pending) {
-		return res
+	if len(list) == 0 { // none of them is a verifier any more
+		res.Pending = nil
+		s.keepConfirmed(res)
 	}
-	res.Agreed, res.Pending = agreed, pending
+	return res
+}
+
+// confirmed returns the result with what a verifier's log says.
+func (r Result) confirmed(o opinion) Result {
+	r.Pending = slices.DeleteFunc(slices.Clone(r.Pending), func(key string) bool { return key == o.key })
+	r.Agreed = slices.Clone(r.Agreed)
+	if !o.same {
+		return r
+	}
+	if i := slices.IndexFunc(r.Agreed, func(a Agreement) bool { return a.Key == o.key }); i >= 0 {
+		r.Agreed[i].LogID = o.LogID
+	} else {
+		r.Agreed = append(r.Agreed, agreements([]opinion{o})...)
+	}
+	return r
+}
+
+func (s *Service) keepConfirmed(res Result) {
 	if err := s.results.saveResult(res); err != nil {
 		s.logger.Error("keeping a result", "spec", res.Spec.String(), "err", err)
 	}
@@ -93,7 +127,6 @@ func (s *Service) confirmOnce(ctx context.Context, out built, res Result) Result
 			s.recent[i].Agreed, s.recent[i].Pending = res.Agreed, res.Pending
 		}
 	}
-	return res
 }
 
 // confirmRecent goes on with what an earlier process did not end.
@@ -107,6 +140,6 @@ func (s *Service) confirmRecent(ctx context.Context) {
 			continue
 		}
 		out := built{record: spec.Record{Spec: res.Spec, Size: res.Size, Sum: res.Sum}, sha256: [32]byte(sum), toolchain: res.Toolchain}
-		s.background.Go(func() { s.confirm(ctx, out, res) })
+		s.confirmLater(ctx, out, res)
 	}
 }

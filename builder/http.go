@@ -1,7 +1,9 @@
 package builder
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -192,21 +194,34 @@ func (s *Service) serveSpec(w http.ResponseWriter, r *http.Request, rt route) {
 		}
 		s.pages.ServeError(w, r, http.StatusNotFound, text)
 	case rt.suffix == "record":
-		rec := spec.Record{Spec: res.Spec, Size: res.Size, Sum: res.Sum}
-		immutable(w)
-		if res.SHA256 != "" {
-			w.Header().Set("X-Upkeep-Sha256", res.SHA256)
-		}
-		if agreed := agreedHeader(res.Agreed); agreed != "" {
-			w.Header().Set("X-Upkeep-Agreed", agreed)
-		}
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Write(rec.Line())
+		s.serveRecord(w, r, res)
 	case rt.suffix == "dl":
 		redirect(w, r, res.URL()+res.Spec.FileName(), http.StatusTemporaryRedirect)
 	default:
 		s.serveFile(w, r, res, rt.suffix)
 	}
+}
+
+// serveRecord sends the record with what is known besides. The record never
+// changes; who agreed can become known later, and does so in caches as well.
+func (s *Service) serveRecord(w http.ResponseWriter, r *http.Request, res Result) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	if res.SHA256 != "" {
+		h.Set("X-Upkeep-Sha256", res.SHA256)
+	}
+	agreed := agreedHeader(res.Agreed)
+	if agreed != "" {
+		h.Set("X-Upkeep-Agreed", agreed)
+	}
+	h.Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256([]byte(res.SHA256+res.Sum+agreed))))
+	if len(res.Pending) == 0 {
+		immutable(w)
+	} else {
+		h.Set("Cache-Control", "public, max-age=60")
+	}
+	rec := spec.Record{Spec: res.Spec, Size: res.Size, Sum: res.Sum}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(rec.Line()))
 }
 
 // agreedHeader is the list of verifiers for programs: names of logs with the

@@ -98,7 +98,7 @@ func TestVerifiersInACircle(t *testing.T) {
 				if err != nil || res.State != StateSuccess {
 					t.Fatalf("%+v, %v", res, err)
 				}
-				if len(res.Agreed) > 0 && res.Agreed[0].open() && t.Context().Err() == nil {
+				if len(res.Agreed) > 0 && res.Agreed[0].LogID < 0 && t.Context().Err() == nil {
 					time.Sleep(10 * time.Millisecond)
 					continue
 				}
@@ -194,15 +194,15 @@ func TestOpinions(t *testing.T) {
 			ts := start(t, e, testOptions{change: func(c *Config) {
 				c.Verifiers, c.Require = []Verifier{{Key: verifier, URL: srv.URL + "/tlog"}}, 1
 			}})
-			agreed, err := ts.agree(t.Context(), built{record: truth})
+			said, err := ts.agree(t.Context(), built{record: truth})
 			if (err == nil) != tc.ok {
-				t.Errorf("agreed %+v, %v", agreed, err)
+				t.Errorf("they said %+v, %v", said, err)
 			}
 			if tc.later {
 				if len(ts.Status(t.Context()).Alarms) > 0 {
 					t.Error("an alarm too early")
 				}
-				ts.confirm(t.Context(), built{record: truth}, Result{Spec: sp, State: StateSuccess, Sum: truth.Sum, Agreed: agreed, Pending: ts.pending(agreed)})
+				ts.confirm(t.Context(), built{record: truth}, Result{Spec: sp, State: StateSuccess, Sum: truth.Sum, Agreed: agreements(said), Pending: ts.pending(said)})
 			}
 			if st := ts.Status(t.Context()); (len(st.Alarms) > 0) != tc.alarm {
 				t.Errorf("alarms %v", st.Alarms)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,61 +41,17 @@ type job struct {
 	kept      bool      // queued by an earlier process: nobody needs to wait
 	ahead     bool      // nobody has asked for it
 	cancel    context.CancelCauseFunc
+	crowded   bool          // it was told to give up
 	change    chan struct{} // closed at the next change
 	made      *spec.Record  // what was built, also before verifiers were asked
 	res       Result        // when done
 	done      bool
 }
 
-// A waiting is what the choice of the next job depends on.
-type waiting struct {
-	client    string
-	seq       int64
-	notBefore time.Time
-}
-
-// order returns the indexes of the jobs in the order in which they should run:
-// each client's own in order of arrival, clients taking turns, first the one
-// whose last turn is longest ago. Jobs that must wait come last.
-func order(jobs []waiting, lastTurn map[string]int64, now time.Time) []int {
-	type entry struct{ index, round int }
-	perClient := map[string]int{}
-	entries := make([]entry, len(jobs))
-	bySeq := make([]int, len(jobs))
-	for i := range jobs {
-		bySeq[i] = i
-	}
-	slices.SortFunc(bySeq, func(a, b int) int { return cmp.Compare(jobs[a].seq, jobs[b].seq) })
-	for k, i := range bySeq {
-		entries[k] = entry{i, perClient[jobs[i].client]}
-		if !jobs[i].notBefore.After(now) {
-			perClient[jobs[i].client]++
-		}
-	}
-	slices.SortStableFunc(entries, func(a, b entry) int {
-		ja, jb := jobs[a.index], jobs[b.index]
-		la, lb := ja.notBefore.After(now), jb.notBefore.After(now)
-		switch {
-		case la != lb && la:
-			return 1
-		case la != lb:
-			return -1
-		case la:
-			return ja.notBefore.Compare(jb.notBefore)
-		}
-		return cmp.Or(cmp.Compare(a.round, b.round), cmp.Compare(lastTurn[ja.client], lastTurn[jb.client]), cmp.Compare(ja.seq, jb.seq))
-	})
-	out := make([]int, len(entries))
-	for k, e := range entries {
-		out[k] = e.index
-	}
-	return out
-}
-
 // queue holds the jobs that are not done.
 type queue struct {
 	dir string // one file for each job, so that a restart goes on with them
-	max int
+	max int    // of those to be built, and apart from them of those that wait for verifiers
 
 	mu       sync.Mutex
 	jobs     map[spec.Spec]*job
@@ -107,6 +64,9 @@ type queue struct {
 
 // errQueueFull refuses a job.
 var errQueueFull = temporary("The build server's queue is full; try again later.", nil)
+
+// errCrowded ends a job's wait for verifiers in favour of another's.
+var errCrowded = temporary("The result is not logged: too many builds wait for what other builders say; try again later.", errNotAgreed)
 
 // errClosing refuses a job while the server stops.
 var errClosing = temporary("The build server is stopping; try again in a minute.", nil)
@@ -173,7 +133,7 @@ func (q *queue) add(s spec.Spec, client string) (*job, error) {
 		j.join()
 		return j, nil
 	}
-	if len(q.jobs) >= q.max {
+	if q.unbuilt() >= q.max {
 		return nil, errQueueFull
 	}
 	q.seq++
@@ -207,24 +167,37 @@ func (j *job) join() {
 	j.idle, j.ahead = time.Time{}, false
 }
 
-// addAhead adds a job that nobody waits for. The next start forgets it.
-func (q *queue) addAhead(s spec.Spec) error {
+// unbuilt counts the jobs that need a place for a build. Verifiers can be silent
+// for long, which is no reason to build nothing else.
+func (q *queue) unbuilt() int {
+	n := 0
+	for _, j := range q.jobs {
+		if j.made == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// addAhead adds a job that nobody waits for, if there is no other. The next
+// start forgets it.
+func (q *queue) addAhead(s spec.Spec) (added bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return errClosing
+	if q.closed || len(q.jobs) > 0 {
+		return false
 	}
 	q.seq++
 	q.jobs[s] = &job{spec: s, client: aheadClient, seq: q.seq, added: time.Now().UTC(), state: StateQueued, kept: true, ahead: true, change: make(chan struct{})}
 	q.update()
-	return nil
+	return true
 }
 
-// empty reports whether nothing is built or waits.
-func (q *queue) empty() bool {
+// waitedFor reports whether somebody waits for a job.
+func (q *queue) waitedFor(j *job) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.jobs) == 0
+	return j.waiters > 0
 }
 
 // isAhead reports whether nobody has asked for a job so far.
@@ -308,6 +281,9 @@ func (q *queue) next(fits func(large bool) bool) (j *job, wait time.Duration) {
 	}
 	q.turns++
 	q.lastTurn[j.client] = q.turns
+	if len(q.lastTurn) > maxClients {
+		q.forgetTurns()
+	}
 	j.state, j.position, j.started = StateBuilding, 0, now
 	j.tries++
 	j.changed()
@@ -315,11 +291,20 @@ func (q *queue) next(fits func(large bool) bool) (j *job, wait time.Duration) {
 	return j, 0
 }
 
+// forgetTurns leaves the turns of those that have a job.
+func (q *queue) forgetTurns() {
+	here := map[string]bool{}
+	for _, j := range q.jobs {
+		here[j.client] = true
+	}
+	maps.DeleteFunc(q.lastTurn, func(client string, _ int64) bool { return !here[client] })
+}
+
 // again puts a job back into the queue, not to run before a time.
 func (q *queue) again(j *job, notBefore time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	j.state, j.notBefore, j.cancel = StateQueued, notBefore, nil
+	j.state, j.notBefore, j.cancel, j.crowded = StateQueued, notBefore, nil, false
 	j.changed()
 	q.update()
 }
@@ -356,12 +341,26 @@ func (q *queue) line(j *job, s string) {
 	j.changed()
 }
 
-// built tells those who want to know what was built, logged or not.
+// built tells those who want to know what was built, logged or not. When too
+// many wait for verifiers one of them gives up.
 func (q *queue) built(j *job, rec spec.Record) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	j.made = &rec
 	j.changed()
+	var asking []*job
+	var in []waiting
+	for _, j := range q.jobs {
+		if j.made != nil && j.cancel != nil && !j.crowded {
+			asking = append(asking, j)
+			in = append(in, waiting{client: j.client, seq: j.seq})
+		}
+	}
+	if len(asking) > q.max {
+		j := asking[crowded(in)]
+		j.crowded = true
+		j.cancel(errCrowded)
+	}
 }
 
 // made returns what a job has built, whether it is done, and the channel that is

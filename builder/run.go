@@ -164,13 +164,19 @@ func (s *Service) work(serving, ctx context.Context, j *job, release func()) {
 		logger.Info("build done", "sum", res.Sum, "size", res.Size, "took", res.Took.Round(time.Millisecond), "steps", stepsText(res.Steps))
 		s.finish(j, res, false)
 		if len(res.Pending) > 0 {
-			s.background.Go(func() { s.confirm(serving, out, res) })
+			s.confirmLater(serving, out, res)
 		}
 	case errors.Is(context.Cause(ctx), errClosing):
 		res.State, res.Error = StateTempFailed, errClosing.Text
 		s.finish(j, res, true)
+	case errors.Is(context.Cause(ctx), errAbandoned) && s.queue.waitedFor(j):
+		s.queue.again(j, time.Now()) // somebody came too late to stop its end
 	case errors.Is(context.Cause(ctx), errAbandoned):
 		res.State, res.Error = StateTempFailed, "Nobody waited for the build any more."
+		s.finish(j, res, false)
+	case errors.Is(context.Cause(ctx), errCrowded):
+		res.State, res.Error = StateTempFailed, errCrowded.Text
+		res.RetryAt = time.Now().Add(s.backoff(j.tries)).UTC()
 		s.finish(j, res, false)
 	case f.Permanent:
 		res.State, res.Error, res.NotFound = StateFailed, f.Text, f.NotFound
@@ -219,7 +225,7 @@ func (s *Service) backoff(tries int) time.Duration {
 
 // record appends the record of a stored binary to the log.
 func (s *Service) record(ctx context.Context, out built, res *Result) error {
-	agreed, err := s.agree(ctx, out)
+	opinions, err := s.agree(ctx, out)
 	if err != nil {
 		return err
 	}
@@ -230,7 +236,7 @@ func (s *Service) record(ctx context.Context, out built, res *Result) error {
 	if err != nil {
 		return temporary("The build server could not write its log.", err)
 	}
-	res.State, res.LogID, res.Agreed, res.Pending = StateSuccess, id, agreed, s.pending(agreed)
+	res.State, res.LogID, res.Agreed, res.Pending = StateSuccess, id, agreements(opinions), s.pending(opinions)
 	res.Size, res.Sum, res.SHA256 = out.record.Size, out.record.Sum, fmt.Sprintf("%x", out.sha256)
 	return nil
 }

@@ -83,6 +83,7 @@ type Service struct {
 	watchers   atomic.Int64
 	patient    time.Duration // with clients that take answers slowly
 	trimDue    atomic.Bool   // nothing starts until space was given back
+	looking    atomic.Bool   // for newer versions
 	pages      Pages
 	commands   *commandLists
 	logHandler http.Handler
@@ -90,6 +91,7 @@ type Service struct {
 	clients    *clientLimits
 	verifiers  []*verifier
 	circles    *circles
+	confirming chan struct{} // one for each build whose verifiers' records are looked at
 	pause      time.Duration // between asking for a verifier's record and asking again
 
 	dir                       string
@@ -138,7 +140,7 @@ func New(o Options) (_ *Service, err error) {
 		goProxy: o.GOPROXY, goSumDB: o.GOSUMDB, dir: o.Dir,
 		modCache: filepath.Join(o.Dir, "modcache"), goPath: filepath.Join(o.Dir, "gopath"), workDir: filepath.Join(o.Dir, "work"),
 		std:  &stdCaches{dir: filepath.Join(o.Dir, "std"), all: map[string]*stdCache{}},
-		temp: map[spec.Spec]Result{}, patient: patient, circles: newCircles(), pause: time.Minute, metrics: newMetrics(o.Metrics)}
+		temp: map[spec.Spec]Result{}, patient: patient, circles: newCircles(), confirming: make(chan struct{}, o.Config.MaxQueue), pause: time.Minute, metrics: newMetrics(o.Metrics)}
 	if s.pages == nil {
 		s.pages = plainPages{s}
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -28,7 +29,8 @@ type verifier struct {
 	http *http.Client
 	log  *tlog.Client
 
-	asksBack bool // it answers only after our record is logged
+	asksBack bool           // it answers only after our record is logged
+	from     []netip.Prefix // it asks from there, besides the addresses of its log
 }
 
 // base returns the address of the verifier's log.
@@ -61,6 +63,10 @@ func openVerifier(v Verifier, dir string, logger *slog.Logger, reg *metric.Regis
 		return nil, err
 	}
 	name, _, _ := strings.Cut(v.Key, "+")
+	from, err := parseNetworks(v.From)
+	if err != nil {
+		return nil, fmt.Errorf("verifier %s: from: %w", name, err)
+	}
 	// A lookup answers when the other side has built.
 	hc := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second,
 		DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext}}
@@ -72,7 +78,7 @@ func openVerifier(v Verifier, dir string, logger *slog.Logger, reg *metric.Regis
 	if err != nil {
 		return nil, fmt.Errorf("verifier %s: %w", name, err)
 	}
-	return &verifier{name: name, key: key, text: v.Key, base: strings.TrimSuffix(base, "/tlog"), http: hc, log: c, asksBack: v.AsksBack}, nil
+	return &verifier{name: name, key: key, text: v.Key, base: strings.TrimSuffix(base, "/tlog"), http: hc, log: c, asksBack: v.AsksBack, from: from}, nil
 }
 
 // An opinion is what a verifier says of a spec.
@@ -100,8 +106,24 @@ func decide(opinions []opinion, require, outstanding int) (agreed, hopeless bool
 	return n >= require, n+outstanding < require
 }
 
-// agree asks the verifiers, all at once, until enough of them have the same sum.
-func (s *Service) agree(ctx context.Context, out built) ([]Agreement, error) {
+// An answer is what one of the verifiers said.
+type answer struct {
+	*verifier
+	opinion
+}
+
+// askAll asks verifiers all at once.
+func askAll(list []*verifier, ask func(*verifier) opinion) <-chan answer {
+	answers := make(chan answer, len(list))
+	for _, v := range list {
+		go func() { answers <- answer{v, ask(v)} }()
+	}
+	return answers
+}
+
+// agree asks the verifiers until enough of them have the same sum, and returns
+// what they said.
+func (s *Service) agree(ctx context.Context, out built) ([]opinion, error) {
 	rec := out.record
 	var first []*verifier
 	for _, v := range s.verifiers {
@@ -114,14 +136,7 @@ func (s *Service) agree(ctx context.Context, out built) ([]Agreement, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.VerifyTimeout.D())
 	defer cancel()
-	type answer struct {
-		*verifier
-		opinion
-	}
-	answers := make(chan answer, len(first))
-	for _, v := range first {
-		go func() { answers <- answer{v, v.ask(ctx, rec.Spec, s.circles).compare(rec)} }()
-	}
+	answers := askAll(first, func(v *verifier) opinion { return v.ask(ctx, rec.Spec, s.circles).compare(rec) })
 	var opinions []opinion
 	for left := len(first); left > 0; {
 		a := <-answers
@@ -132,7 +147,7 @@ func (s *Service) agree(ctx context.Context, out built) ([]Agreement, error) {
 		}
 		agreed, hopeless := decide(opinions, s.cfg.Require, left)
 		if agreed {
-			return agreements(opinions), nil
+			return opinions, nil
 		}
 		if hopeless {
 			break
@@ -181,7 +196,7 @@ func (v *verifier) ask(ctx context.Context, sp spec.Spec, c *circles) opinion {
 	rec, logged, err := v.opinion(ctx, sp)
 	switch {
 	case errors.Is(err, errNoOpinions):
-		end := c.ask(sp, v.addrs(ctx))
+		end := c.ask(sp, v.sources(ctx))
 		o := v.lookup(ctx, sp)
 		o.circle = end() && o.Error != ""
 		return o

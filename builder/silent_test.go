@@ -1,0 +1,141 @@
+package builder
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/internal/config"
+)
+
+// A verifier that takes requests and never answers keeps nobody from building:
+// there are more such builds than places, and each new one is built.
+func TestVerifierSilent(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close() // connections are taken by the kernel, and nobody reads
+	ts := start(t, e, testOptions{change: func(c *Config) {
+		c.Verifiers, c.Require, c.MaxQueue = []Verifier{{Key: newKey(t, "silent.test"), URL: "http://" + ln.Addr().String() + "/tlog"}}, 1, 2
+		c.VerifyTimeout = config.Duration(24 * time.Hour)
+		c.Drain = 0
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	var mu sync.Mutex
+	ended := map[int]Result{}
+	specs := []string{"example.org/hello@v1.0.0/", "example.org/hello@v1.0.1/", "example.org/hello@v1.0.0/cmd/other/", "example.org/hello@v1.0.1/cmd/other/"}
+	for i, text := range specs {
+		sp, err := spec.Parse(text + target() + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			res, err := ts.Watch(ctx, sp, "192.0.2.0/24", nil)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				ended[i] = res
+			}
+		})
+		for made := false; !made; { // its binary is there
+			ts.queue.mu.Lock()
+			j := ts.queue.jobs[sp]
+			made = j != nil && j.made != nil
+			ts.queue.mu.Unlock()
+			time.Sleep(time.Millisecond)
+		}
+	}
+	for n := 0; n < len(specs)-2; {
+		time.Sleep(time.Millisecond)
+		mu.Lock()
+		n = len(ended)
+		mu.Unlock()
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for i := range 2 {
+		if res := ended[i]; res.State != StateTempFailed || res.Error != errCrowded.Text {
+			t.Errorf("%s: %+v", specs[i], res)
+		}
+	}
+	if building, queued := ts.queue.list(); len(building) != 2 || len(queued) != 0 || len(ended) != 2 {
+		t.Errorf("building %v, queued %v, ended %v", building, queued, ended)
+	}
+}
+
+// A verifier that has another result, or none, after enough others agreed is
+// seen as well; one that never answers does not keep the others from being heard.
+func TestVerifiersBehind(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	good := start(t, e, testOptions{})
+	text := "example.org/hello@v1.0.0/" + target() + "/"
+	truth, err := good.lookup(t, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lie := truth
+	lie.Sum = "0AAECAwQFBgcICQoLDA0ODxAREhM"
+	liar := newForeignBuilder(t, lie)
+	if err := liar.build(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	// The liar says nothing until the record is logged.
+	logged := make(chan struct{})
+	door := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-logged:
+			http.StripPrefix("/tlog", liar.log.Handler(nil)).ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	}))
+	defer door.Close()
+	silentKey := newKey(t, "silent.test")
+	ts := start(t, e, testOptions{change: func(c *Config) {
+		c.Verifiers = []Verifier{{Key: silentKey, URL: "http://" + silent.Addr().String() + "/tlog"},
+			{Key: liar.key, URL: door.URL + "/tlog"}, {Key: good.log.VerifierKey(), URL: good.url + "/tlog"}}
+		c.Require = 1
+		c.VerifyTimeout = config.Duration(24 * time.Hour)
+	}})
+	if _, err := ts.lookup(t, text); err != nil {
+		t.Fatal(err)
+	}
+	path := "/" + text + truth.Sum + "/record"
+	before, _ := ts.get(t, "GET", path)
+	if cc := before.Header.Get("Cache-Control"); strings.Contains(cc, "immutable") || before.Header.Get("ETag") == "" {
+		t.Errorf("a record with agreements to come: Cache-Control %q, ETag %q", cc, before.Header.Get("ETag"))
+	}
+	close(logged)
+	for len(ts.Status(t.Context()).Alarms) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	for {
+		res, err := ts.Result(truth.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Equal(res.Pending, []string{silentKey}) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	silent.Close()
+}
