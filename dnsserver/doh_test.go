@@ -95,7 +95,7 @@ func TestDoT(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.ServeStream(tls.NewListener(l, &tls.Config{Certificates: web.TLS.Certificates, NextProtos: []string{"dot"}}), TLS)
-	c := dns.Client{Net: "tcp-tls", TLSConfig: &tls.Config{RootCAs: pool, ServerName: "example.com", NextProtos: []string{"dot"}}, Timeout: 5 * time.Second}
+	c := dns.Client{Net: "tcp-tls", TLSConfig: &tls.Config{RootCAs: pool, ServerName: "example.com", NextProtos: []string{"dot"}}, Timeout: time.Minute}
 	for range 2 {
 		r, _, err := c.Exchange(question(moxName, dns.TypeTXT, true), l.Addr().String())
 		if err != nil || texts(r) != "v=v0.0.15 t=66fa7e15" {

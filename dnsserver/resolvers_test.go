@@ -4,25 +4,47 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
-// freePort returns a port that was free a moment ago.
-func freePort(t *testing.T) string {
+// freePort returns a port that was free a moment ago, for UDP too. On Linux its
+// address is one of many, so that nobody else is given the port meanwhile.
+func freePort(t *testing.T) (ip, port string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	ip = "127.0.0.1"
+	if runtime.GOOS == "linux" {
+		ip = net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(255)), byte(1+rand.IntN(254))).String()
 	}
-	defer l.Close()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+	return ip, freePortOf(t, ip)
+}
+
+func freePortOf(t *testing.T, ip string) string {
+	t.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err != nil {
+			continue
+		}
+		u.Close()
+		return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+	}
+	t.Fatal("no port is free for both UDP and TCP")
+	return ""
 }
 
 // start runs a program in the foreground until the test ends, and shows what it
@@ -32,7 +54,7 @@ func start(t *testing.T, dir, program string, args ...string) {
 	cmd := exec.Command(program, args...)
 	cmd.Dir = dir
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, time.Minute
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +90,7 @@ func TestNamed(t *testing.T) {
 	key := s.h.view.Load().zone.keys[0].Public
 	for _, minimise := range []string{"strict", "off"} {
 		t.Run("minimisation "+minimise, func(t *testing.T) {
-			dir, port := t.TempDir(), freePort(t)
+			dir, port := t.TempDir(), freePortOf(t, "127.0.0.1") // it only listens on addresses that an interface has
 			conf := write(t, filepath.Join(dir, "named.conf"), fmt.Sprintf(`
 options { directory %q; listen-on port %s { 127.0.0.1; }; listen-on-v6 { none; }; pid-file none; session-keyfile none;
 	recursion yes; dnssec-validation yes; qname-minimization %s; notify no; empty-zones-enable no; };
@@ -85,10 +107,11 @@ zone %q { type static-stub; server-addresses { 127.0.53.1; }; };
 func TestKnotResolver(t *testing.T) {
 	kresd := tool(t, "kresd")
 	eachDenial(t, func(t *testing.T, s *Server, addr netip.AddrPort) {
-		dir, port := t.TempDir(), freePort(t)
+		dir := t.TempDir()
+		ip, port := freePort(t)
 		key := s.h.view.Load().zone.keys[0]
 		conf := write(t, filepath.Join(dir, "kresd.conf"), fmt.Sprintf(`
-	net.listen('127.0.0.1', %s, { kind = 'dns' })
+	net.listen('%s', %s, { kind = 'dns' })
 	net.ipv6 = false
 	cache.open(10 * MB, 'lmdb://%s')
 	trust_anchors.remove('.')
@@ -98,22 +121,23 @@ func TestKnotResolver(t *testing.T) {
 	modules.unload('priming')
 	modules.unload('ta_sentinel')
 	policy.add(policy.suffix(policy.FORWARD({'127.0.0.1@%d'}), {todname('%s')}))
-	`, port, filepath.Join(dir, "cache"), key.Public.String(), addr.Port(), testZone))
+	`, ip, port, filepath.Join(dir, "cache"), key.Public.String(), addr.Port(), testZone))
 		start(t, dir, kresd, "-n", "-c", conf, dir)
-		resolve(t, "127.0.0.1:"+port)
+		resolve(t, net.JoinHostPort(ip, port))
 	})
 }
 
 func TestPowerDNSRecursor(t *testing.T) {
 	recursor := tool(t, "pdns_recursor")
 	eachDenial(t, func(t *testing.T, s *Server, addr netip.AddrPort) {
-		dir, port := t.TempDir(), freePort(t)
+		dir := t.TempDir()
+		ip, port := freePort(t)
 		ds := s.h.view.Load().zone.keys[0].DS()
 		write(t, filepath.Join(dir, "anchor.lua"), fmt.Sprintf("clearTA()\naddTA('%s', '%d %d %d %s')\n", testZone, ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest))
-		start(t, dir, recursor, "--config-dir="+dir, "--socket-dir="+dir, "--local-address=127.0.0.1", "--local-port="+port, "--daemon=no",
+		start(t, dir, recursor, "--config-dir="+dir, "--socket-dir="+dir, "--local-address="+ip, "--local-port="+port, "--daemon=no",
 			"--dnssec=validate", "--lua-config-file="+filepath.Join(dir, "anchor.lua"), fmt.Sprintf("--forward-zones=%s=%s", testZone, addr),
 			"--dont-query=", "--qname-minimization=yes", "--aggressive-nsec-cache-size=100000", "--security-poll-suffix=", "--threads=1", "--hint-file=no", "--log-common-errors=yes")
-		resolve(t, "127.0.0.1:"+port)
+		resolve(t, net.JoinHostPort(ip, port))
 	})
 }
 

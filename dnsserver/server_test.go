@@ -45,7 +45,7 @@ func TestListen(t *testing.T) {
 		}
 		for _, host := range hosts {
 			for _, network := range []string{"udp", "tcp"} {
-				c := dns.Client{Net: network, Timeout: 5 * time.Second}
+				c := dns.Client{Net: network, Timeout: time.Minute}
 				// First with a signature to be made, then from the cache.
 				for range 2 {
 					r, _, err := c.Exchange(question(moxName, dns.TypeTXT, true), net.JoinHostPort(host, fmt.Sprint(addr.Port())))
@@ -67,16 +67,19 @@ func TestPortInUse(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	// UDP alone in use, also by sockets that share it.
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free := tcp.Addr().String()
-	tcp.Close()
-	lc := net.ListenConfig{Control: sharePort}
-	udp, err := lc.ListenPacket(t.Context(), "udp", free)
-	if err != nil {
-		t.Fatal(err)
+	var free string
+	var udp net.PacketConn
+	for udp == nil {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		free = tcp.Addr().String()
+		lc := net.ListenConfig{Control: sharePort}
+		if udp, err = lc.ListenPacket(t.Context(), "udp", free); err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+		tcp.Close()
 	}
 	defer udp.Close()
 	if _, err := s.Listen(free); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "UDP port "+free) {
@@ -97,7 +100,7 @@ func TestBurst(t *testing.T) {
 	seen := map[uint16]bool{}
 	buf := make([]byte, 4096)
 	for tries := 0; len(seen) < n; tries++ {
-		if tries == 20 {
+		if tries == 120 {
 			t.Fatalf("%d of %d answers", len(seen), n)
 		}
 		for i := range n {
@@ -223,13 +226,12 @@ func TestLargeTCPQuery(t *testing.T) {
 }
 
 func TestTCPLimits(t *testing.T) {
-	s, addr := testServer(t, ListenConfig{Idle: 200 * time.Millisecond, ConnsPerIP: 3, Conns: 4}, "127.0.0.1:0")
+	s, addr := testServer(t, ListenConfig{Idle: time.Hour, ConnsPerIP: 3, Conns: 4}, "127.0.0.1:0")
 	closed := func(c net.Conn) bool {
 		c.SetReadDeadline(time.Now().Add(time.Minute))
 		_, err := c.Read(make([]byte, 1))
 		return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
 	}
-	var open []net.Conn
 	for i := range 4 {
 		c, err := net.Dial("tcp", addr.String())
 		if err != nil {
@@ -239,21 +241,25 @@ func TestTCPLimits(t *testing.T) {
 		if i < 3 {
 			c.Write(tcpQuery(question(moxName, dns.TypeTXT, true)))
 			readTCP(t, c)
-			open = append(open, c)
 		} else if !closed(c) {
 			t.Error("the fourth connection of one address stays open")
-		}
-	}
-	for _, c := range open {
-		if !closed(c) {
-			t.Error("an idle connection stays open")
 		}
 	}
 	if s.h.stat.refusedConns.Load() != 1 {
 		t.Errorf("%d connections were counted as refused", s.h.stat.refusedConns.Load())
 	}
-	// What asks nothing ends the connection.
+	_, addr = testServer(t, ListenConfig{Idle: 200 * time.Millisecond}, "127.0.0.1:0")
 	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if !closed(c) {
+		t.Error("an idle connection stays open")
+	}
+	// What asks nothing ends the connection.
+	_, addr = testServer(t, ListenConfig{Idle: time.Hour}, "127.0.0.1:0")
+	c, err = net.Dial("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,9 +270,9 @@ func TestTCPLimits(t *testing.T) {
 	}
 }
 
-// Close ends at once, with clients connected.
+// Close ends with clients connected, long before they would be shown out.
 func TestClose(t *testing.T) {
-	s := NewServer(testHandler(t, testConfig(), testIndex()), ListenConfig{Idle: time.Minute})
+	s := NewServer(testHandler(t, testConfig(), testIndex()), ListenConfig{Idle: time.Hour})
 	addr, err := s.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -282,10 +288,15 @@ func TestClose(t *testing.T) {
 	for i := range 500 {
 		c.Write(tcpQuery(question(fmt.Sprintf("x%d.%s", i, testZone), dns.TypeTXT, true)))
 	}
-	start := time.Now()
-	s.Close()
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("took %s", took)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(2 * time.Minute):
+		t.Error("the server does not close")
 	}
 }
 
@@ -322,7 +333,7 @@ func TestInherited(t *testing.T) {
 	l.Close()
 	u.Close()
 	for _, network := range []string{"udp", "tcp"} {
-		c := dns.Client{Net: network, Timeout: 5 * time.Second}
+		c := dns.Client{Net: network, Timeout: time.Minute}
 		if r, _, err := c.Exchange(question(moxName, dns.TypeTXT, true), l.Addr().String()); err != nil || texts(r) == "" {
 			t.Errorf("%s: %v, %v", network, r, err)
 		}

@@ -28,7 +28,7 @@ func zonemaster(t *testing.T, hints string) {
 	cmd := exec.CommandContext(ctx, program, "--hints="+hints, "--no-ipv6", "--raw", "--no-progress", "--level=INFO", strings.TrimSuffix(testZone, "."))
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	cmd.Stderr, cmd.WaitDelay = &stderr, time.Minute
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("zonemaster-cli: %v\n%s%s", err, stderr.String(), out)
