@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -190,11 +191,7 @@ func testStopInEachState(t *testing.T) {
 			b.publish("v1.0.1")
 			b.deps.Disk = &hookDisk{at: at, f: func() { b.cancel() }}
 			b.start()
-			select {
-			case <-b.ended:
-			case <-time.After(30 * time.Second):
-				t.Fatal("the supervisor does not stop")
-			}
+			b.wait()
 			if b.runErr != nil || b.status != 0 {
 				t.Errorf("ended with %d, %v", b.status, b.runErr)
 			}
@@ -240,10 +237,14 @@ func testBuilderDown(t *testing.T) {
 // After probation a crash is the service's business: it is started again.
 func testCrashLater(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, "v1.0.1=crash:2s")
+	b := newBench(t, "")
 	b.publish("v1.0.1")
 	b.start()
-	s := b.until("crash", func(s Status, v string) bool { return s.Service.Restarts > 0 && v == "v1.0.1" && s.Service.Running })
+	s := b.until("update", func(s Status, v string) bool { return v == "v1.0.1" && s.LastResult != nil && s.Update == nil })
+	if err := syscall.Kill(s.Service.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	s = b.until("crash", func(s Status, v string) bool { return s.Service.Restarts > 0 && v == "v1.0.1" && s.Service.Running })
 	if s.LastResult == nil || s.LastResult.Result != ResultInstalled || len(s.Skips) != 0 {
 		t.Errorf("result %+v, skips %+v", s.LastResult, s.Skips)
 	}
@@ -258,7 +259,6 @@ func testLinkStuck(t *testing.T) {
 	needLinux(t)
 	t.Parallel()
 	b := newBench(t, "v1.0.1=exit1")
-	b.cfg.Health.StartTime = config.Duration(time.Second)
 	b.start()
 	b.until("first start", func(s Status, v string) bool { return v == "v1.0.0" })
 	// The engine switches to the new version; then the old name is in the way.
@@ -414,7 +414,10 @@ func testHooks(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, "")
 			b.cfg.Hooks.Before = []string{"/bin/sh", "-c", tc.script}
-			b.cfg.Hooks.Timeout = config.Duration(3 * time.Second)
+			b.cfg.Hooks.Timeout = config.Duration(time.Minute)
+			if tc.name == "hangs" {
+				b.cfg.Hooks.Timeout = config.Duration(3 * time.Second)
+			}
 			b.publish("v1.0.1")
 			b.start()
 			s := b.until("end", func(s Status, v string) bool { return v != "" && s.LastResult != nil && s.Update == nil })
@@ -453,6 +456,7 @@ func TestControlSocket(t *testing.T) {
 	if err != nil || s.Service.Version != "v1.0.0" || s.API != APIVersion {
 		t.Errorf("status %+v, %v", s.Service, err)
 	}
+	b.said("v1.0.0 is well")
 	if got := c.Logs(5); len(got) == 0 || !strings.Contains(got[0], "v1.0.0 is well") {
 		t.Errorf("logs %q", got)
 	}

@@ -71,7 +71,8 @@ func newBench(t testing.TB, behaviour string) *bench {
 	b.cfg.File = "test"
 	b.cfg.Service.Path = filepath.Join(dir, "hello")
 	b.cfg.Process.Env = []string{envService + "=all=well " + behaviour, envAddr + "=" + b.addr, fmt.Sprint(envTest, "=", os.Getpid())}
-	b.cfg.Process.Grace = config.Duration(2 * time.Second)
+	// A busy machine takes its time; who counts on the end of a time sets it.
+	b.cfg.Process.Grace = config.Duration(time.Minute)
 	b.cfg.Process.Restart = "always"
 	b.cfg.Updates.Delay, b.cfg.Updates.Jitter = 0, 0
 	b.cfg.Updates.Interval = config.Duration(200 * time.Millisecond)
@@ -80,8 +81,8 @@ func newBench(t testing.TB, behaviour string) *bench {
 	b.cfg.Health.URL = "http://" + b.addr + "/"
 	b.cfg.Health.Probation = config.Duration(300 * time.Millisecond)
 	b.cfg.Health.Interval = config.Duration(50 * time.Millisecond)
-	b.cfg.Health.StartTime = config.Duration(2 * time.Second)
-	b.cfg.Health.Timeout = config.Duration(time.Second)
+	b.cfg.Health.StartTime = config.Duration(time.Minute)
+	b.cfg.Health.Timeout = config.Duration(20 * time.Second)
 	b.place("v1.0.0")
 	if err := os.Symlink("hello-v1.0.0-"+testGo, b.cfg.Service.Path); err != nil {
 		t.Fatal(err)
@@ -302,6 +303,33 @@ func (b *bench) serves() string {
 	}
 	version, _, _ := strings.Cut(string(data), " ")
 	return version
+}
+
+// wait waits for the supervisor's own end.
+func (b *bench) wait() {
+	b.t.Helper()
+	select {
+	case <-b.ended:
+	case <-time.After(2 * time.Minute):
+		b.t.Fatal("the supervisor does not end")
+	}
+}
+
+// patient gives versions that are started from now on all the time they need.
+func (b *bench) patient() {
+	cfg := b.cfg
+	cfg.Health.StartTime = config.Duration(time.Minute)
+	b.engine.cfg.Store(&cfg)
+}
+
+// said waits for a text in the service's output, which arrives by a way of its own.
+func (b *bench) said(text string) {
+	b.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(strings.Join(b.engine.Logs(50), "\n"), text); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("no %q in the service's output: %q", text, b.engine.Logs(50))
+		}
+	}
 }
 
 func (b *bench) state() Status {

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -32,11 +31,7 @@ func TestHealth(t *testing.T) {
 		}
 	}))
 	defer srv.Close()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	const closed = "127.0.0.1:1" // a port that nobody is given by chance
 	run := func(_ context.Context, argv, _ []string, _ time.Duration) (int, string, error) {
 		return len(argv) - 1, "it said this\nand that", nil
 	}
@@ -54,10 +49,10 @@ func TestHealth(t *testing.T) {
 		{"an endless answer is cut", HealthConfig{URL: "/endless", Body: "is well"}, "without the text"},
 		{"slow", HealthConfig{URL: "/slow"}, "did not answer within 200ms"},
 		{"tcp", HealthConfig{TCP: srv.Listener.Addr().String()}, ""},
-		{"tcp closed", HealthConfig{TCP: closed.Addr().String()}, "does not accept connections"},
+		{"tcp closed", HealthConfig{TCP: closed}, "does not accept connections"},
 		{"command", HealthConfig{Command: []string{"true"}}, ""},
 		{"command fails", HealthConfig{Command: []string{"false", "one", "two"}}, "status 2: it said this"},
-		{"one of two", HealthConfig{URL: "/ok", TCP: closed.Addr().String()}, "does not accept"},
+		{"one of two", HealthConfig{URL: "/ok", TCP: closed}, "does not accept"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.cfg.URL != "" {
@@ -66,7 +61,10 @@ func TestHealth(t *testing.T) {
 			if tc.cfg.Status == "" {
 				tc.cfg.Status = "200-299"
 			}
-			tc.cfg.Timeout = config.Duration(200 * time.Millisecond)
+			tc.cfg.Timeout = config.Duration(time.Minute)
+			if tc.name == "slow" {
+				tc.cfg.Timeout = config.Duration(200 * time.Millisecond)
+			}
 			h := newHealth(tc.cfg, run)
 			if !h.Configured() {
 				t.Error("not configured")

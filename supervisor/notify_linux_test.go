@@ -83,15 +83,14 @@ func TestReadiness(t *testing.T) {
 	}
 	// Healthy by its address, but not ready by its own word, as the one before was.
 	cfg := b.cfg
-	cfg.Health.StartTime = config.Duration(2 * time.Second)
+	cfg.Health.StartTime = config.Duration(4 * time.Second)
 	b.engine.cfg.Store(&cfg)
 	b.publish("v1.0.1")
 	s := b.until("roll-back", func(s Status, v string) bool { return v == "v1.0.0" && s.LastResult != nil && s.Update == nil })
 	if s.LastResult.Result != ResultRolledBack || !strings.Contains(s.LastResult.Reason, "READY=1") || !strings.Contains(s.LastResult.Reason, "still reading") {
 		t.Errorf("result %+v", s.LastResult)
 	}
-	cfg2 := b.cfg // patient again
-	b.engine.cfg.Store(&cfg2)
+	b.patient()
 	b.publish("v1.0.1", "v1.0.2")
 	b.until("update", func(s Status, v string) bool {
 		return v == "v1.0.2" && s.Update == nil && s.Service.Says == "v1.0.2 serves"
@@ -110,7 +109,7 @@ func TestReadinessIsNotWaitedFor(t *testing.T) {
 
 	b = notifyBench(t, "v1.0.0=ready")
 	b.cfg.Process.Notify = notifyReady
-	b.cfg.Health.StartTime = config.Duration(2 * time.Second)
+	b.cfg.Health.StartTime = config.Duration(4 * time.Second)
 	b.start()
 	b.until("first start", func(s Status, v string) bool { return v == "v1.0.0" })
 	b.publish("v1.0.1")
@@ -153,10 +152,8 @@ func TestServiceKeepsDescriptors(t *testing.T) {
 	b.until("first start", func(s Status, v string) bool { return v == "v1.0.0" })
 	b.publish("v1.0.1")
 	b.until("update", func(s Status, v string) bool { return v == "v1.0.1" && s.Update == nil })
-	log := strings.Join(b.engine.Logs(50), "\n")
-	if !strings.Contains(log, "v1.0.0 found nothing") || !strings.Contains(log, "v1.0.1 found the note of v1.0.0 <nil>") {
-		t.Errorf("output:\n%s", log)
-	}
+	b.said("v1.0.0 found nothing")
+	b.said("v1.0.1 found the note of v1.0.0 <nil>")
 }
 
 func TestTellSystemd(t *testing.T) {

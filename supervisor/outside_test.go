@@ -99,6 +99,16 @@ func (o *outside) kill() {
 	<-o.done
 }
 
+// ends waits for the supervisor's own end.
+func (o *outside) ends() {
+	o.t.Helper()
+	select {
+	case <-o.done:
+	case <-time.After(2 * time.Minute):
+		o.t.Fatalf("upkeep does not end\n%s", o.out.String())
+	}
+}
+
 // services lists the running processes of the service, by their environment.
 func (o *outside) services() []int {
 	var found []int
@@ -141,6 +151,11 @@ func (o *outside) settled(what string, cond func(s Status) bool) Status {
 			continue
 		}
 		if len(services) != 1 || services[0] != s.Service.Pid || served != s.Service.Version || o.target() != served {
+			// Unless something has begun since the status was told.
+			now, err := client.Status(o.t.Context())
+			if err != nil || now.Update != nil || now.Service.Pid != s.Service.Pid || !now.Service.Running || now.Service.Version != s.Service.Version {
+				continue
+			}
 			o.t.Fatalf("%s: link to %s, status says %s as %d, but %s\n%s", what, o.target(), s.Service.Version, s.Service.Pid, last, o.out.String())
 		}
 		want, _, err := install.Sum(os.Args[0])
@@ -158,13 +173,18 @@ func (o *outside) settled(what string, cond func(s Status) bool) Status {
 
 // quiet is closed when the supervisor says that the update is over.
 func (o *outside) quiet() <-chan struct{} {
-	c := make(chan struct{})
+	c, done := make(chan struct{}), o.done
 	go func() {
-		defer close(c)
 		client := NewClient(filepath.Join(o.order.Config.State, "control.sock"))
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for {
 			if s, err := client.Status(context.Background()); err == nil && s.Update == nil && s.Service.Version == "v1.0.1" {
+				close(c)
 				return
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(20 * time.Millisecond):
 			}
 		}
 	}()

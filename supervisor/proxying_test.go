@@ -117,11 +117,11 @@ func TestHandoverProxyRollback(t *testing.T) {
 				t.Errorf("process %d, before %d: beside a new version the old one need not end", st.Service.Pid, before)
 			}
 			for _, cl := range l.clients {
-				for enough := false; !enough; time.Sleep(5 * time.Millisecond) {
+				waitFor(t, "two answers for "+cl.kind, func() bool {
 					cl.mu.Lock()
-					enough = cl.sent > 1
-					cl.mu.Unlock()
-				}
+					defer cl.mu.Unlock()
+					return cl.sent > 1
+				})
 			}
 			l.report("bad release that does " + tc.bad)
 			l.must(0, "new", "second", "slow", "keep GET", "keep POST")

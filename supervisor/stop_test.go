@@ -28,7 +28,7 @@ func TestCrashLeavesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			if restart == "exit" {
-				<-b.ended
+				b.wait()
 			} else {
 				b.until("restart", func(s Status, v string) bool { return v == "v1.0.0" && s.Service.Restarts == 1 })
 			}
