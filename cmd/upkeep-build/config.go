@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,6 +64,11 @@ func (c *Config) check() error {
 	}
 	if err := c.Build.Check(); err != nil {
 		return fmt.Errorf("build: %w", err)
+	}
+	listen := c.TLS.Listen(c.Listen, c.Hosts, c.State, slog.Default())
+	listen.Login, listen.Plain = true, true // the pages are for everybody
+	if err := listen.Check(); err != nil {
+		return fmt.Errorf("listen and tls: %w", err)
 	}
 	return nil
 }

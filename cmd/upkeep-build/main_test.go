@@ -36,13 +36,19 @@ func TestMain(m *testing.M) {
 func program(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "UPKEEP_TEST_MAIN=1")
+	cmd.WaitDelay = time.Minute
 	return cmd
 }
 
 // run returns what the program says, and its exit code.
 func run(t *testing.T, args ...string) (string, int) {
 	t.Helper()
-	out, err := program(t.Context(), args...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	out, err := program(ctx, args...).CombinedOutput()
+	if ctx.Err() != nil {
+		t.Fatalf("%v does not end in ten minutes\n%s", args, out)
+	}
 	if err != nil {
 		exit, ok := err.(*exec.ExitError)
 		if !ok {
@@ -118,6 +124,9 @@ func TestMistakes(t *testing.T) {
 		{"unknown key", []string{"config", "check", "-config", write("a.toml", "[build]\nparalel = 2\n")}, 1, "a.toml:2:1: key build.paralel: is not known; did you mean build.parallel?"},
 		{"bad value", []string{"config", "check", "-config", write("b.toml", "[build]\ntries = 0\n")}, 1, "tries is 0"},
 		{"bad mechanism", []string{"config", "check", "-config", write("c.toml", "[sandbox]\nwithout = [\"luck\"]\n")}, 1, "luck"},
+		{"bad address", []string{"config", "check", "-config", write("d.toml", "listen = \"localhost\"\n")}, 1, "is not host:port"},
+		{"half a certificate", []string{"config", "check", "-config", write("e.toml", "[tls]\nkey = \"k\"\n")}, 1, "certificate and key need each other"},
+		{"no networks", []string{"config", "check", "-config", write("f.toml", "[[build.verifiers]]\nkey = \""+otherKey+"\"\nfrom = [\"there\"]\n")}, 1, "is no address and no network"},
 		{"no log key", []string{"serve", "-key", filepath.Join(dir, "none")}, 1, "upkeep-build keygen -key"},
 		{"damaged log key", []string{"serve", "-key", write("bad", "nonsense\n")}, 1, "malformed"},
 		{"database off", append([]string{"serve", "-listen", "127.0.0.1:0"}, append(good, "-database", "off")...), 1, "does not run without one"},
@@ -176,6 +185,7 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	var url, verifier, said string
+	endless := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
 	sc := bufio.NewScanner(stderr)
 	for sc.Scan() {
 		said += sc.Text() + "\n"
@@ -184,8 +194,8 @@ func TestServe(t *testing.T) {
 			break
 		}
 	}
-	if url == "" {
-		t.Fatalf("it does not listen: %s", said)
+	if !endless.Stop() || url == "" {
+		t.Fatalf("it does not listen within two minutes: %s", said)
 	}
 	go func() {
 		for sc.Scan() {
