@@ -403,7 +403,11 @@ func (k *Key) State(now time.Time) string {
 }
 
 // Anchors returns the keys that a validator can start from: those that sign
-// the key set now.
+// the key set now, and of them those that are meant for it, if there are any.
 func Anchors(keys []*Key, now time.Time) []*Key {
-	return newSigner(nil, keys, DefaultValidity, 0, now, func() {}).sepKeys
+	signing := newSigner(nil, keys, DefaultValidity, 0, now, func() {}).sepKeys
+	if slices.ContainsFunc(signing, (*Key).SEP) {
+		signing = slices.DeleteFunc(signing, func(k *Key) bool { return !k.SEP() })
+	}
+	return signing
 }

@@ -179,21 +179,53 @@ func TestRollover(t *testing.T) {
 		if got := signers(testZone, dns.TypeDNSKEY); len(got) != 1 || got[0] != ksk.Tag {
 			t.Errorf("after %s: %v sign the keys; want %d", tc.after, got, ksk.Tag)
 		}
-		if got := signers(testZone, dns.TypeCDS); len(got) != 1 {
-			t.Errorf("after %s: CDS %v", tc.after, got)
+		if got := signers(testZone, dns.TypeCDS); len(got) != 0 {
+			t.Errorf("after %s: the parent is asked to name our key alone", tc.after)
 		}
 	}
-	// A second key of the same kind signs beside the first.
-	second := gen(true, "ed25519", Timing{})
-	keys, err = LoadKeys(dir, testZone)
-	if err != nil {
-		t.Fatal(err)
+	reload := func() {
+		t.Helper()
+		if keys, err = LoadKeys(dir, testZone); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Reload(cfg, keys, h.view.Load().limits); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := h.Reload(cfg, keys, h.view.Load().limits); err != nil {
-		t.Fatal(err)
+	// A second key of the same kind signs beside the first; with an algorithm of its
+	// own also the data.
+	second := gen(true, "ed25519", Timing{})
+	reload()
+	if got := signers(mox, dns.TypeTXT); len(got) != 2 || got[0] != second.Tag && got[1] != second.Tag {
+		t.Errorf("%v sign; want two", got)
 	}
 	if got := signers(testZone, dns.TypeDNSKEY); len(got) != 2 || got[0] != second.Tag && got[1] != second.Tag {
 		t.Errorf("%v sign the keys; want two", got)
+	}
+	// The parent is asked to name the keys of all operators, or for nothing.
+	foreign, err = GenerateKey(t.TempDir(), testZone, "ecdsap256sha256", true, Timing{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, _ = os.ReadFile(foreign.File + ".key")
+	if err := os.WriteFile(filepath.Join(dir, filepath.Base(foreign.File)+".key"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	reload()
+	packet, _ := question(testZone, dns.TypeCDS, true).Pack()
+	out, _ := h.Respond(nil, packet, Client{client.Addr, TCP}, true)
+	var r dns.Msg
+	if err := r.Unpack(out); err != nil {
+		t.Fatal(err)
+	}
+	asked := map[uint16]bool{}
+	for _, rr := range r.Answer {
+		if cds, ok := rr.(*dns.CDS); ok {
+			asked[cds.KeyTag] = true
+		}
+	}
+	if len(asked) != 3 || !asked[ksk.Tag] || !asked[second.Tag] || !asked[foreign.Tag] {
+		t.Errorf("the parent is asked to name %v", asked)
 	}
 }
 

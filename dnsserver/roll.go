@@ -65,12 +65,21 @@ func PlanZSK(keys []*Key, now time.Time, ttl time.Duration) (*Roll, error) {
 	}
 	use := now.Add(ttl + rollMargin)
 	gone := use.Add(ttl + rollMargin)
-	r := &Roll{Make: &NewKey{Algorithm: algorithmName(active[0].Public.Algorithm), Timing: Timing{Created: now, Publish: now, Activate: use}}}
+	// The algorithm follows that of the key that the DS record names, which signs
+	// the data too as long as no other key of its algorithm does.
+	algorithm := active[0].Public.Algorithm
+	if sep, _ := ownKeys(keys, true, now); len(sep) == 1 {
+		algorithm = sep[0].Public.Algorithm
+	}
+	r := &Roll{Make: &NewKey{Algorithm: algorithmName(algorithm), Timing: Timing{Created: now, Publish: now, Activate: use}}}
 	for _, k := range active {
 		t := k.Timing
 		t.Inactive, t.Delete = use, gone
+		if k.Public.Algorithm != algorithm {
+			t.Inactive = gone // while an algorithm is in the key set, it signs
+		}
 		r.Retime = append(r.Retime, Retime{k, t})
-		r.Summary = append(r.Summary, fmt.Sprintf("key %d signs until %s and is gone at %s", k.Tag, show(use), show(gone)))
+		r.Summary = append(r.Summary, fmt.Sprintf("key %d signs until %s and is gone at %s", k.Tag, show(t.Inactive), show(gone)))
 	}
 	r.Summary = append(r.Summary, fmt.Sprintf("the new key is published now and signs from %s on", show(use)))
 	return r, nil

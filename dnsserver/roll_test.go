@@ -38,14 +38,14 @@ func apply(t *testing.T, dir string, r *Roll, err error) []*Key {
 func TestRollKeepsValid(t *testing.T) {
 	const ttl, dsTTL = 5 * time.Minute, 24 * time.Hour
 	start := time.Now().UTC().Truncate(time.Second)
-	for _, kind := range []string{"zsk", "csk", "algorithm"} {
+	for _, kind := range []string{"zsk", "csk", "algorithm", "algorithm of two"} {
 		t.Run(kind, func(t *testing.T) {
 			dir := t.TempDir()
 			old := Timing{Created: start.Add(-time.Hour), Publish: start.Add(-time.Hour), Activate: start.Add(-time.Hour)}
 			if _, err := GenerateKey(dir, testZone, "ecdsap256sha256", true, old); err != nil {
 				t.Fatal(err)
 			}
-			if kind == "zsk" {
+			if kind == "zsk" || kind == "algorithm of two" {
 				if _, err := GenerateKey(dir, testZone, "ecdsap256sha256", false, old); err != nil {
 					t.Fatal(err)
 				}
@@ -65,7 +65,7 @@ func TestRollKeepsValid(t *testing.T) {
 				}
 			default:
 				alg := ""
-				if kind == "algorithm" {
+				if kind != "csk" {
 					alg = "ed25519"
 				}
 				r, err := PlanSEP(keys, alg, start, ttl)
@@ -93,6 +93,10 @@ func TestRollKeepsValid(t *testing.T) {
 					keys = apply(t, dir, r, err)
 					parent = parent[1:]
 				}
+				if kind == "algorithm of two" && at == 40*time.Hour { // the key of the data follows
+					r, err := PlanZSK(keys, now, ttl)
+					keys = apply(t, dir, r, err)
+				}
 				s := newSigner(nil, keys, DefaultValidity, 64, now, func() {})
 				shown := map[uint16]bool{}
 				for _, k := range keys {
@@ -114,6 +118,26 @@ func TestRollKeepsValid(t *testing.T) {
 						t.Fatalf("after %s no signer of the keys is named by the DS set of %s", at, h.at)
 					}
 				}
+				// A strict validator wants every algorithm that is named, and whoever
+				// checks a zone every one that is in the key set.
+				algorithms := map[uint8]bool{}
+				for _, h := range history {
+					for _, ds := range h.parent {
+						algorithms[ds.Algorithm] = algorithms[ds.Algorithm] || at-h.at <= dsTTL
+					}
+				}
+				for _, k := range keys {
+					algorithms[k.Public.Algorithm] = algorithms[k.Public.Algorithm] || shown[k.Tag]
+				}
+				for alg, needed := range algorithms {
+					has := func(k *Key) bool { return k.Public.Algorithm == alg }
+					if needed && !(anyOf(s.zoneKeys, has) && anyOf(s.sepKeys, has)) {
+						t.Fatalf("after %s algorithm %d does not sign everything", at, alg)
+					}
+				}
+				if anchors := Anchors(keys, now); anyOf(anchors, func(k *Key) bool { return !k.SEP() }) || len(anchors) == 0 {
+					t.Fatalf("after %s the anchors are %v", at, anchors)
+				}
 				for len(history) > 0 && at-history[0].at > dsTTL {
 					history = history[1:]
 				}
@@ -122,7 +146,11 @@ func TestRollKeepsValid(t *testing.T) {
 			for _, k := range keys {
 				states[k.State(start.Add(72*time.Hour))]++
 			}
-			if states["removed"] != 1 || states["active"] != len(keys)-1 {
+			removed := 1
+			if kind == "algorithm of two" {
+				removed = 2
+			}
+			if states["removed"] != removed || states["active"] != len(keys)-removed {
 				t.Errorf("at the end: %v", states)
 			}
 		})

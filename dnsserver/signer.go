@@ -93,16 +93,24 @@ func newSigner(zone []byte, keys []*Key, validity time.Duration, slots int, now 
 			s.zoneKeys = append(s.zoneKeys, k)
 		}
 	}
-	// A key of one kind alone does the work of both.
-	if len(s.zoneKeys) == 0 {
-		s.zoneKeys = s.sepKeys
-	}
-	if len(s.sepKeys) == 0 {
-		s.sepKeys = s.zoneKeys
-	}
+	// Everything is signed by each algorithm (RFC 4035, section 2.2): a key of one
+	// kind that is alone with its algorithm does the work of both.
+	data, sep := s.zoneKeys, s.sepKeys
+	s.zoneKeys, s.sepKeys = withAlone(data, sep), withAlone(sep, data)
 	s.kept.init(slots)
 	s.denials.init(slots / 2)
 	return s
+}
+
+// withAlone returns the keys and those of others that have an algorithm of their own.
+func withAlone(keys, others []*Key) []*Key {
+	all := slices.Clone(keys)
+	for _, k := range others {
+		if !slices.ContainsFunc(keys, func(o *Key) bool { return o.Public.Algorithm == k.Public.Algorithm }) {
+			all = append(all, k)
+		}
+	}
+	return all
 }
 
 // sameAs reports whether another signer makes the same signatures.

@@ -73,11 +73,12 @@ func newZone(cfg ZoneConfig, keys []*Key, slots int, now time.Time, made func())
 		apexTTL: seconds(cfg.ApexTTL), ttl: seconds(cfg.TTL), negTTL: seconds(cfg.NegativeTTL),
 		static: map[string]node{}, keys: keys, stale: cfg.StaleAfter.D(),
 	}
+	askParent := canAskParent(keys, now)
 	for _, k := range keys {
 		if at := k.Timing.Next(now); !at.IsZero() && (z.nextTime.IsZero() || at.Before(z.nextTime)) {
 			z.nextTime = at
 		}
-		rrs = append(rrs, z.keyRecords(k, now)...)
+		rrs = append(rrs, z.keyRecords(k, now, askParent)...)
 	}
 	z.signer = newSigner(origin, keys, cfg.Validity.D(), slots, now, made)
 	if len(z.signer.zoneKeys) == 0 {
@@ -107,15 +108,28 @@ func newZone(cfg ZoneConfig, keys []*Key, slots int, now time.Time, made func())
 	return z, nil
 }
 
+// canAskParent reports whether all keys that the parent zone should name are known.
+// CDS records ask for all of its DS records (RFC 7344, section 4): with those of
+// our own keys alone a second operator would lose theirs.
+func canAskParent(keys []*Key, now time.Time) bool {
+	foreign, named := false, false
+	for _, k := range keys {
+		if k.signer == nil && k.published(now) {
+			foreign, named = true, named || k.SEP()
+		}
+	}
+	return named || !foreign
+}
+
 // keyRecords returns what the apex says of a key.
-func (z *zone) keyRecords(k *Key, now time.Time) (rrs []dns.RR) {
+func (z *zone) keyRecords(k *Key, now time.Time, askParent bool) (rrs []dns.RR) {
 	if !k.published(now) {
 		return nil
 	}
 	pub := dns.Copy(k.Public).(*dns.DNSKEY)
 	pub.Hdr.Ttl = z.apexTTL
 	rrs = append(rrs, pub)
-	if k.SEP() && k.signer != nil && k.synced(now) {
+	if askParent && k.SEP() && k.synced(now) {
 		ds := pub.ToDS(dns.SHA256)
 		ds.Hdr.Rrtype = dns.TypeCDS
 		cdnskey := *pub
