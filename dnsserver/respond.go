@@ -92,10 +92,7 @@ func (h *Handler) limited(out []byte, d decision, q *query) ([]byte, bool) {
 		return out, true
 	case decideTruncate:
 		h.stat.limited.Add(1)
-		n := len(out)
-		out = h.appendTruncated(out, q)
-		h.stat.count(UDP, q, out[n:], &answer{})
-		return out, true
+		return h.appendTruncated(out, q), true
 	}
 	return out, false
 }
@@ -252,7 +249,10 @@ func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now 
 // appendTruncated appends an answer that only says to ask again over TCP.
 func (h *Handler) appendTruncated(out []byte, q *query) []byte {
 	a := answer{aa: true, ede: edeNone, body: tooLong[:], extra: len(tooLong)}
-	return h.write(out, h.view.Load(), q, &a, Client{Transport: UDP}, time.Time{}, &cookieReply{})
+	n := len(out)
+	out = h.write(out, h.view.Load(), q, &a, Client{Transport: UDP}, time.Time{}, &cookieReply{})
+	h.stat.count(UDP, q, out[n:], &a)
+	return out
 }
 
 // tooLong is a body that never fits.

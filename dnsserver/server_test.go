@@ -97,7 +97,7 @@ func TestBurst(t *testing.T) {
 	}
 	defer c.Close()
 	const n = 1000
-	seen := map[uint16]bool{}
+	seen, truncated := map[uint16]bool{}, uint64(0)
 	buf := make([]byte, 4096)
 	for tries := 0; len(seen) < n; tries++ {
 		if tries == 120 {
@@ -126,11 +126,16 @@ func TestBurst(t *testing.T) {
 			if err := r.Unpack(buf[:size]); err != nil {
 				t.Fatal(err)
 			}
-			if !r.Truncated && len(r.Ns) != 4 {
+			if r.Truncated {
+				truncated++
+			} else if len(r.Ns) != 4 {
 				t.Fatalf("%v", &r)
 			}
 			seen[r.Id] = true
 		}
+	}
+	if counted := s.h.stat.truncated.Load(); counted < truncated {
+		t.Errorf("%d answers said to use TCP; %d were counted", truncated, counted)
 	}
 	if s.h.stat.overload.Load() == 0 {
 		t.Log("the queue was never full")
