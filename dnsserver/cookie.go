@@ -108,15 +108,17 @@ func sipHash24(key *cookieSecret, msg []byte) uint64 {
 
 // SetCookieSecrets sets the secrets that servers of one name share. The first
 // makes cookies, all are accepted: a new one is appended everywhere, then put
-// first, and the old one is taken away an hour later.
+// first, and the old one is taken away an hour later. With none it makes one that
+// only this process knows.
 func (h *Handler) SetCookieSecrets(secrets [][16]byte) {
 	list := make([]cookieSecret, len(secrets))
 	for i, s := range secrets {
 		list[i] = s
 	}
-	if len(list) > 0 {
-		h.cookies.Store(&list)
+	if len(list) == 0 {
+		list = *newCookieSecrets()
 	}
+	h.cookies.Store(&list)
 }
 
 // ParseCookieSecrets reads secrets, 32 hex digits a line; # starts a comment.

@@ -356,4 +356,11 @@ func TestCookieSecrets(t *testing.T) {
 		}
 		opt.Cookie = got
 	}
+	// One that no longer has them accepts none of them.
+	h := testHandler(t, testConfig(), testIndex())
+	h.SetCookieSecrets(secrets)
+	h.SetCookieSecrets(nil)
+	if got := options(exchange(t, h, m, client))[dns.EDNS0COOKIE].(*dns.EDNS0_COOKIE).Cookie; got == opt.Cookie {
+		t.Error("a secret that was taken away is still used")
+	}
 }

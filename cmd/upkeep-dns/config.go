@@ -229,6 +229,16 @@ func (f *configFlags) register(fs *flag.FlagSet, serve bool) {
 			return nil
 		})
 	}
+	// Of a flag that can be given more than once, the first overrides the file too.
+	list := func(name, usage string, set func(c *Config, v string, first bool) error) {
+		given := false
+		fs.Func(name, usage, func(v string) error {
+			first := !given
+			given = true
+			f.set = append(f.set, func(c *Config) error { return set(c, v, first) })
+			return set(&Config{}, v, first)
+		})
+	}
 	str("zone", "the zone's `name`", func(c *Config, v string) error { c.Zone.Zone = v; return nil })
 	str("keys", "`folder` of the zone's keys", func(c *Config, v string) error { c.Keys = v; return nil })
 	str("state", "`folder` of the index", func(c *Config, v string) error { c.State = v; return nil })
@@ -236,8 +246,9 @@ func (f *configFlags) register(fs *flag.FlagSet, serve bool) {
 	if !serve {
 		return
 	}
-	str("listen", "`address` for UDP and TCP; may be given more than once or with commas; port 0 is a free one", func(c *Config, v string) error {
-		return addList(&c.Listen, v, defaultConfig().Listen)
+	list("listen", "`address` for UDP and TCP; may be given more than once or with commas; port 0 is a free one", func(c *Config, v string, first bool) error {
+		addList(&c.Listen, v, first)
+		return nil
 	})
 	str("dot", "`address` for DNS over TLS", func(c *Config, v string) error { c.TLS.DoT = v; return nil })
 	str("doq", "`address` for DNS over QUIC", func(c *Config, v string) error { c.TLS.DoQ = v; return nil })
@@ -245,7 +256,7 @@ func (f *configFlags) register(fs *flag.FlagSet, serve bool) {
 	str("certificate", "PEM `file` of the certificate for them", func(c *Config, v string) error { c.TLS.Certificate = v; return nil })
 	str("certificate-key", "PEM `file` of its key", func(c *Config, v string) error { c.TLS.Key = v; return nil })
 	str("http", "`address` for metrics and the page of the index", func(c *Config, v string) error { c.HTTP = v; return nil })
-	str("ns", "name server, `name=address[,address]`; may be given more than once", func(c *Config, v string) error {
+	list("ns", "name server, `name=address[,address]`; may be given more than once", func(c *Config, v string, first bool) error {
 		name, addrs, _ := strings.Cut(v, "=")
 		ns := dnsserver.NameServer{Name: name}
 		for a := range strings.SplitSeq(addrs, ",") {
@@ -257,6 +268,9 @@ func (f *configFlags) register(fs *flag.FlagSet, serve bool) {
 				return err
 			}
 			ns.Addresses = append(ns.Addresses, addr)
+		}
+		if first {
+			c.Zone.NameServers = nil
 		}
 		c.Zone.NameServers = append(c.Zone.NameServers, ns)
 		return nil
@@ -283,15 +297,16 @@ func (f *configFlags) register(fs *flag.FlagSet, serve bool) {
 		c.Zone.NegativeTTL = c.Zone.TTL
 		return nil
 	})
-	str("watch", "`module` to watch; may be given more than once or with commas; sets -mode watch", func(c *Config, v string) error {
+	list("watch", "`module` to watch; may be given more than once or with commas; sets -mode watch", func(c *Config, v string, first bool) error {
 		c.Log.Mode = "watch"
-		return addList(&c.Watch.Modules, v, nil)
+		addList(&c.Watch.Modules, v, first)
+		return nil
 	})
 }
 
-// addList adds values to a list, in place of the defaults.
-func addList(list *[]string, v string, def []string) error {
-	if slices.Equal(*list, def) {
+// addList adds values to a list, first in place of those that it had.
+func addList(list *[]string, v string, first bool) {
+	if first {
 		*list = nil
 	}
 	for s := range strings.SplitSeq(v, ",") {
@@ -299,7 +314,6 @@ func addList(list *[]string, v string, def []string) error {
 			*list = append(*list, s)
 		}
 	}
-	return nil
 }
 
 // A need is how much of the configuration a command uses.

@@ -104,7 +104,10 @@ func (l *listeners) follow(ctx context.Context, c *Config) error {
 func (l *listeners) newSource(ctx context.Context, c *Config) (use func(), err error) {
 	source := c.TLS
 	source.DoT, source.DoH, source.DoQ = "", "", ""
-	if l.certificate.Load() != nil && l.source.same(&source) || !c.TLS.on() {
+	if !c.TLS.on() {
+		return l.endSource, nil
+	}
+	if l.certificate.Load() != nil && l.source.same(&source) {
 		return func() {}, nil
 	}
 	var get func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -123,15 +126,22 @@ func (l *listeners) newSource(ctx context.Context, c *Config) (use func(), err e
 		l.certificate.Store(&get) // those that start now need one
 	}
 	return func() {
+		l.endSource()
 		l.certificate.Store(&get)
 		l.source = source
-		if l.stopSource != nil {
-			l.stopSource()
-		}
 		sctx, stop := context.WithCancel(ctx)
 		l.stopSource = stop
 		l.wg.Go(func() { run(sctx) })
 	}, nil
+}
+
+// endSource ends the renewal of the certificate, which stays for connections that
+// are open.
+func (l *listeners) endSource() {
+	if l.stopSource != nil {
+		l.stopSource()
+	}
+	l.source, l.stopSource = TLSConfig{}, nil
 }
 
 func (l *listeners) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {

@@ -84,8 +84,12 @@ func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
 		return err
 	}
 	reg.MustRegister(h.Metrics())
-	if err := useCookies(h, c); err != nil {
-		return err
+	if c.Limits.Cookies != "" {
+		secrets, err := cookieSecrets(c.Limits.Cookies)
+		if err != nil {
+			return err
+		}
+		h.SetCookieSecrets(secrets)
 	}
 	h.LogQueries(c.Queries)
 	srv := dnsserver.NewServer(h, c.Limits.connections())
@@ -195,6 +199,12 @@ func (r *reloader) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var secrets [][16]byte
+	if c.Limits.Cookies != "" {
+		if secrets, err = cookieSecrets(c.Limits.Cookies); err != nil {
+			return err
+		}
+	}
 	if slices.Contains(c.Listen, "systemd") != slices.Contains(r.now.Listen, "systemd") {
 		return errInherited
 	}
@@ -207,24 +217,13 @@ func (r *reloader) reload(ctx context.Context) error {
 	if err := r.handler.Reload(c.Zone, keys, c.Limits.handler()); err != nil {
 		return errors.Join(err, r.ls.follow(ctx, &r.now))
 	}
-	if err := useCookies(r.handler, c); err != nil {
-		return err
+	if c.Limits.Cookies != "" || r.now.Limits.Cookies != "" {
+		r.handler.SetCookieSecrets(secrets)
 	}
 	r.ls.srv.SetLimits(c.Limits.connections())
 	r.handler.LogQueries(c.Queries)
 	r.now = c
 	return nil
-}
-
-func useCookies(h *dnsserver.Handler, c Config) error {
-	if c.Limits.Cookies == "" {
-		return nil
-	}
-	secrets, err := cookieSecrets(c.Limits.Cookies)
-	if err == nil {
-		h.SetCookieSecrets(secrets)
-	}
-	return err
 }
 
 // stateDir is where the client of the log keeps its tree head.

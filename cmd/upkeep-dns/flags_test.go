@@ -1,0 +1,42 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Flags override the file, also those that can be given more than once.
+func TestFlagsOverride(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "dns.toml")
+	if err := os.WriteFile(file, []byte("listen = ['192.0.2.1:53', '192.0.2.2:53']\n[zone]\nname = 'l.example.'\nnameserver = [{name = 'old', addresses = ['192.0.2.1']}]\n[watch]\nmodules = ['example.org/old']\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var f configFlags
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	f.register(fs, true)
+	if err := fs.Parse([]string{"-config", file, "-listen", "127.0.0.1:1,127.0.0.1:2", "-listen", "127.0.0.1:3", "-ns", "a=127.0.0.1", "-ns", "b=127.0.0.2,::1", "-watch", "example.org/a", "-watch", "example.org/b"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // as at a reload
+		c, err := f.load(needAll)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, ns := range c.Zone.NameServers {
+			names = append(names, fmt.Sprint(ns.Name, ns.Addresses))
+		}
+		got := fmt.Sprintf("%v %v %v %v", c.Listen, names, c.Watch.Modules, c.Log.Mode)
+		if want := "[127.0.0.1:1 127.0.0.1:2 127.0.0.1:3] [a[127.0.0.1] b[127.0.0.2 ::1]] [example.org/a example.org/b] watch"; got != want {
+			t.Errorf("%s; want %s", got, want)
+		}
+	}
+	if err := fs.Parse([]string{"-ns", "a=localhost"}); err == nil {
+		t.Error("no error for a name server with a bad address")
+	}
+}
