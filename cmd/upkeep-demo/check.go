@@ -19,6 +19,12 @@ import (
 	"example.org/upkeep/supervisor"
 )
 
+// Limits that hold also on a machine with much other work.
+const (
+	buildTime  = 5 * time.Minute // a build, and what follows
+	answerTime = time.Minute     // what a program does at once
+)
+
 // check goes through everything unattended. A failed step ends it, except
 // that each attack is tried whatever became of the one before.
 func (d *demo) check(ctx context.Context) error {
@@ -65,7 +71,7 @@ func (d *demo) checkSample(ctx context.Context) error {
 	if err := d.publishAndSee(ctx, sampleSecond); err != nil {
 		return err
 	}
-	if err := d.upgrade(ctx, sampleSecond, 5*time.Minute); err != nil {
+	if err := d.upgrade(ctx, sampleSecond, buildTime); err != nil {
 		return err
 	}
 	// A program that is killed comes back and the others did not mind.
@@ -84,7 +90,7 @@ func (d *demo) checkSample(ctx context.Context) error {
 	if err := d.publishAndSee(ctx, version); err != nil {
 		return err
 	}
-	if err := d.upgrade(ctx, version, 5*time.Minute); err != nil {
+	if err := d.upgrade(ctx, version, buildTime); err != nil {
 		return err
 	}
 	last, err := d.attacks(ctx, version)
@@ -136,7 +142,7 @@ const upgradeButton = "Upgrade now"
 func (d *demo) upgrade(ctx context.Context, version string, limit time.Duration) error {
 	web := webURL(d.addr.web)
 	err := d.r.step(ctx, "one click upgrades to "+version, func(ctx context.Context) (string, error) {
-		s, err := d.offered(ctx, d.runningVersion(ctx), 20*time.Second)
+		s, err := d.offered(ctx, d.runningVersion(ctx), answerTime)
 		if err != nil {
 			return "", err
 		}
@@ -168,7 +174,7 @@ func (d *demo) upgrade(ctx context.Context, version string, limit time.Duration)
 		if err != nil {
 			return "", err
 		}
-		seen, err := d.seeService(ctx, version, 5*time.Second)
+		seen, err := d.seeService(ctx, version, answerTime)
 		if s, serr := status(ctx, web); err != nil && serr == nil && s.LastResult != nil {
 			err = fmt.Errorf("%w; the last update: %s, %s", err, s.LastResult.Result, s.LastResult.Reason)
 		}
@@ -200,7 +206,7 @@ func (d *demo) killed(ctx context.Context, p *program) (string, error) {
 	if err := p.kill(); err != nil {
 		return "", err
 	}
-	err := until(ctx, 20*time.Second, func(context.Context) error {
+	err := until(ctx, answerTime, func(context.Context) error {
 		if p.pid() == old {
 			return errors.New("it has not been started again")
 		}
@@ -209,7 +215,7 @@ func (d *demo) killed(ctx context.Context, p *program) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := d.seeDNS(ctx, before, 20*time.Second); err != nil {
+	if _, err := d.seeDNS(ctx, before, answerTime); err != nil {
 		return "", err
 	}
 	for _, u := range []string{
@@ -217,7 +223,7 @@ func (d *demo) killed(ctx context.Context, p *program) (string, error) {
 		webURL(d.addr.build) + "/tlog/latest",
 		webURL(d.addr.web) + "/",
 	} {
-		err := until(ctx, 20*time.Second, func(ctx context.Context) error {
+		err := until(ctx, answerTime, func(ctx context.Context) error {
 			_, err := httpText(ctx, u)
 			return err
 		})
@@ -226,7 +232,7 @@ func (d *demo) killed(ctx context.Context, p *program) (string, error) {
 		}
 	}
 	// After the supervisor's death there must be one service again, not two.
-	seen, err := d.seeService(ctx, before, 20*time.Second)
+	seen, err := d.seeService(ctx, before, answerTime)
 	return fmt.Sprintf("process %d followed %d; %s", p.pid(), old, seen), err
 }
 
@@ -296,7 +302,7 @@ func (d *demo) attacks(ctx context.Context, running string) (last string, err er
 		_ = d.r.step(ctx, a.name, func(ctx context.Context) (string, error) { return d.refused(ctx, a, running, next) })
 	}
 	// With honest servers again, the version that was kept back goes through.
-	return version, d.upgrade(ctx, version, 5*time.Minute)
+	return version, d.upgrade(ctx, version, buildTime)
 }
 
 // automatic changes the policy to patch, without a delay, and publishes a
@@ -326,7 +332,7 @@ func (d *demo) automatic(ctx context.Context, running string) error {
 		if _, err := d.publish(ctx, version); err != nil {
 			return "", err
 		}
-		seen, err := d.seeService(ctx, version, 2*time.Minute)
+		seen, err := d.seeService(ctx, version, buildTime)
 		if err == nil && d.upkeep.pid() != pid {
 			err = errors.New("upkeep ended when it was told to read its configuration again")
 		}
@@ -372,7 +378,7 @@ func (d *demo) refused(ctx context.Context, a attack, running, next string) (see
 		}
 	}()
 	if a.click {
-		err := until(ctx, 20*time.Second, func(ctx context.Context) error {
+		err := until(ctx, answerTime, func(ctx context.Context) error {
 			s, err := d.offered(ctx, running, 10*time.Second)
 			if err == nil && s.Plan.Candidate.Version != next {
 				err = fmt.Errorf("the page offers %s; it should be %s", s.Plan.Candidate.Version, next)
@@ -387,7 +393,7 @@ func (d *demo) refused(ctx context.Context, a attack, running, next string) (see
 		}
 	}
 	var reason string
-	err = until(ctx, 2*time.Minute, func(ctx context.Context) error {
+	err = until(ctx, buildTime, func(ctx context.Context) error {
 		after, err := d.failures(ctx, a.kinds)
 		if err != nil {
 			return err
@@ -433,7 +439,7 @@ func (d *demo) refused(ctx context.Context, a attack, running, next string) (see
 	if is.Main.Version != was.Main.Version || pidNow != pid {
 		return "", fmt.Errorf("process %d with %s serves; it should be process %d with %s", pidNow, is.Main.Version, pid, was.Main.Version)
 	}
-	if _, err := d.seeService(ctx, running, 5*time.Second); err != nil {
+	if _, err := d.seeService(ctx, running, answerTime); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("refused, %s goes on serving; page and metric %s: %s", running, strings.Join(a.kinds, "/"), httpget.Line(reason, 160)), nil

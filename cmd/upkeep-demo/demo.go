@@ -145,7 +145,7 @@ func (d *demo) startEcosystem(ctx context.Context) (string, error) {
 	}
 	base := webURL(d.addr.ecosystem)
 	var key string
-	err = until(ctx, 20*time.Second, func(ctx context.Context) (err error) {
+	err = until(ctx, answerTime, func(ctx context.Context) (err error) {
 		key, err = httpText(ctx, base+"/key")
 		return err
 	})

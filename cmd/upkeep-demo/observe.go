@@ -220,10 +220,14 @@ func until(ctx context.Context, limit time.Duration, check func(context.Context)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var err error
 	for {
-		err := check(ctx)
-		if err == nil {
+		last := err
+		if err = check(ctx); err == nil {
 			return nil
+		}
+		if ctx.Err() != nil && last != nil {
+			err = last // what was wrong before the time was over says more
 		}
 		select {
 		case <-ctx.Done():
