@@ -118,7 +118,9 @@ func (k *Keeper) bind(r *run, n *notification) (done bool, err error) {
 	}
 	if give >= 0 {
 		s := k.kept[give]
-		return true, k.give(r, n, s, pid, at, fd, cloexec)
+		// What could not be given the service binds by itself.
+		err := k.give(r, n, s, pid, at, fd, cloexec)
+		return err == nil, err
 	}
 	gone := map[*kept]bool{}
 	for _, i := range drop {
@@ -156,7 +158,7 @@ func (k *Keeper) give(r *run, n *notification, s *kept, pid, at, theirs int, clo
 	if err == nil {
 		loud(s.fd)
 		s.quiet = false
-		err = replace(r.notify, n.id, s.fd, at, cloexec)
+		err = k.replace(r.notify, n.id, s.fd, at, cloexec)
 	}
 	if err != nil {
 		// Its own socket is still there; ours must not be in the way.

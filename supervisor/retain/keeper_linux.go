@@ -30,8 +30,9 @@ type Keeper struct {
 	early    int  // processes in a row that ended right after their start with a socket unclaimed
 	released bool // the service is to end for good
 	claim    *time.Timer
-	quiet    bool          // nobody answers, between Handoff and Resume
-	late     time.Duration // readyTime, except in tests
+	quiet    bool                                                              // nobody answers, between Handoff and Resume
+	late     time.Duration                                                     // readyTime, except in tests
+	replace  func(f *os.File, id uint64, ours, theirs int, cloexec bool) error // replace, except in tests
 }
 
 // kept is a duplicate of a socket of the service. It is a bare number: the
@@ -72,7 +73,7 @@ func New(opts Options) *Keeper {
 	if opts.Lost == nil {
 		opts.Lost = func(string) {}
 	}
-	return &Keeper{opts: opts, log: opts.Log, said: map[string]bool{}, late: readyTime}
+	return &Keeper{opts: opts, log: opts.Log, said: map[string]bool{}, late: readyTime, replace: replace}
 }
 
 // Started takes the descriptor of a new process.

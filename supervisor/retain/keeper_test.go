@@ -356,6 +356,26 @@ func TestTaken(t *testing.T) {
 	r.up(l.Addr().String())
 }
 
+// A socket that can't be passed on, as where SELinux forbids it, is given up, and
+// the service binds by itself.
+func TestNotGiven(t *testing.T) {
+	r := newRig(t, Options{})
+	addr := freeAddr(t)
+	r.start("tcp=" + addr)
+	r.up(addr)
+	r.stop()
+	r.keeper.mu.Lock()
+	r.keeper.replace = func(*os.File, uint64, int, int, bool) error { return unix.EACCES }
+	r.keeper.mu.Unlock()
+	r.start("tcp=" + addr)
+	r.up(addr)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.keeper.Status(); r.lost[LostError] == 0 || len(s.Warnings) == 0 {
+		t.Errorf("lost %v, status %+v", r.lost, s)
+	}
+}
+
 // Without a keeper what was kept must not be in the way.
 func TestAbandon(t *testing.T) {
 	r := newRig(t, Options{})
