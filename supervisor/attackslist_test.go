@@ -1,8 +1,6 @@
 package supervisor_test
 
 import (
-	"encoding/base64"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -318,22 +316,7 @@ var attacks = []attack{
 
 	// Work.
 	{name: "many signatures with one key tag", event: discover.EventBogus, bogus: discover.TooMuchWork, start: func(t *testing.T, f *field) {
-		f.module(func(m *dns.Msg) *dns.Msg {
-			good := m.Answer[1].(*dns.RRSIG)
-			raw, err := base64.StdEncoding.DecodeString(good.Signature)
-			if err != nil {
-				t.Error(err)
-			}
-			m.Answer = m.Answer[:1]
-			for i := range 100 {
-				// One byte differs from the good signature, in each in another way.
-				bad, sig := *good, slices.Clone(raw)
-				sig[8] ^= byte(i + 1)
-				bad.Signature = base64.StdEncoding.EncodeToString(sig)
-				m.Answer = append(m.Answer, &bad)
-			}
-			return m
-		})
+		f.module(func(m *dns.Msg) *dns.Msg { return zonetest.ManySignatures(t, m) })
 	}},
 	{name: "many keys", event: discover.EventBogus, bogus: discover.TooMuchWork, start: func(t *testing.T, f *field) {
 		f.on(zonetest.ZoneName, dns.TypeDNSKEY, func(m *dns.Msg) *dns.Msg {

@@ -296,6 +296,19 @@ func TestHandoverLeaveRestart(t *testing.T) {
 	restartUnderLoad(t, "restart, taking leave", s.leave())
 }
 
+// rolledBack waits for the end of an update, which has to be that.
+func (c *crowd) rolledBack(t *testing.T) {
+	t.Helper()
+	var s Status
+	waitFor(t, "end of the update", func() bool {
+		s = c.state()
+		return s.LastResult != nil && s.Update == nil
+	})
+	if s.LastResult.Result != ResultRolledBack {
+		t.Fatalf("result %+v", s.LastResult)
+	}
+}
+
 // A bad release is rolled back, and nobody notices.
 func TestHandoverRollback(t *testing.T) {
 	needTelling(t)
@@ -311,18 +324,7 @@ func TestHandoverRollback(t *testing.T) {
 			c.until("first start", func(s Status, v string) bool { return v != "" && s.Service.Running })
 			l := startLoad(t, c.clients()...)
 			c.publish("v1.0.1")
-			for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-				st := c.state()
-				if st.LastResult != nil && st.Update == nil {
-					if st.LastResult.Result != ResultRolledBack {
-						t.Fatalf("result %+v", st.LastResult)
-					}
-					break
-				}
-				if time.Now().After(end) {
-					t.Fatalf("no roll-back: %s %q", st.Code, st.Summary)
-				}
-			}
+			c.rolledBack(t)
 			c.until("the old version", func(s Status, v string) bool { return strings.Contains(v, "v1.0.0") })
 			l.report("bad release that does " + bad)
 			allowed := s.loss(0)

@@ -100,18 +100,7 @@ func TestHandoverProxyRollback(t *testing.T) {
 			before := c.state().Service.Pid
 			l := startLoad(t, c.crowdOverTCP()...)
 			c.publish("v1.0.1")
-			for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-				st := c.state()
-				if st.LastResult != nil && st.Update == nil {
-					if st.LastResult.Result != ResultRolledBack {
-						t.Fatalf("result %+v", st.LastResult)
-					}
-					break
-				}
-				if time.Now().After(end) {
-					t.Fatalf("no roll-back: %s %q", st.Code, st.Summary)
-				}
-			}
+			c.rolledBack(t)
 			st := c.until("the old version", func(s Status, v string) bool { return strings.Contains(v, "v1.0.0") && s.Service.Running })
 			if (st.Service.Pid == before) != tc.overlap {
 				t.Errorf("process %d, before %d: beside a new version the old one need not end", st.Service.Pid, before)

@@ -227,22 +227,26 @@ func BrokenLinks(t testing.TB) []Broken {
 			tr.Attack = func(q dns.Question, m *dns.Msg) *dns.Msg { return nil }
 		}, "unreachable", "did not answer in time"},
 		{"many keys with one tag", nil, Module, func(t testing.TB, tr *Tree) {
-			tr.Attack = OnQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg {
-				good := m.Answer[1].(*dns.RRSIG)
-				raw, err := base64.StdEncoding.DecodeString(good.Signature)
-				if err != nil {
-					t.Error(err)
-				}
-				m.Answer = m.Answer[:1]
-				for i := range 100 {
-					// One byte differs from the good signature, in each in another way.
-					bad, sig := *good, slices.Clone(raw)
-					sig[8] ^= byte(i + 1)
-					bad.Signature = base64.StdEncoding.EncodeToString(sig)
-					m.Answer = append(m.Answer, &bad)
-				}
-				return m
-			})
+			tr.Attack = OnQuestion(qname, dns.TypeTXT, func(m *dns.Msg) *dns.Msg { return ManySignatures(t, m) })
 		}, "too_much_work", "made to cost time"},
 	}
+}
+
+// ManySignatures has an answer come with a hundred wrong signatures of the same
+// key instead of its good one.
+func ManySignatures(t testing.TB, m *dns.Msg) *dns.Msg {
+	good := m.Answer[1].(*dns.RRSIG)
+	raw, err := base64.StdEncoding.DecodeString(good.Signature)
+	if err != nil {
+		t.Error(err)
+	}
+	m.Answer = m.Answer[:1]
+	for i := range 100 {
+		// One byte differs from the good signature, in each in another way.
+		bad, sig := *good, slices.Clone(raw)
+		sig[8] ^= byte(i + 1)
+		bad.Signature = base64.StdEncoding.EncodeToString(sig)
+		m.Answer = append(m.Answer, &bad)
+	}
+	return m
 }
