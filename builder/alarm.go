@@ -19,7 +19,9 @@ func (e *alarmError) Error() string { return e.err.Error() }
 func (e *alarmError) Unwrap() error { return e.err }
 
 // alarmKinds are the kinds of alarms there are.
-var alarmKinds = []string{"hash_mismatch", "sum_differs", "verifier_differs"}
+var alarmKinds = []string{"hash_mismatch", "sum_differs", alarmDiffers}
+
+const alarmDiffers = "verifier_differs"
 
 // alarmOf raises the alarm that an error calls for, if any.
 func (s *Service) alarmOf(f *Failure) {

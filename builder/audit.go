@@ -224,7 +224,7 @@ func (a *Audit) record(ctx context.Context, id int64, text []byte) (known bool, 
 		if f.Diff, err = a.Service.diff(ctx, a.HTTP, strings.TrimSuffix(a.Log.URL(), "/tlog"), rec, res.SHA256, res.Size); err != nil {
 			f.Diff = []string{"The other binary can't be compared: " + printable(err.Error())}
 		}
-		a.Service.alarm("verifier_differs", fmt.Sprintf("The log %s records %s with the sum %s; here it has the sum %s.", a.Log.Name(), rec.Spec, rec.Sum, res.Sum))
+		a.Service.alarm(alarmDiffers, fmt.Sprintf("The log %s records %s with the sum %s; here it has the sum %s.", a.Log.Name(), rec.Spec, rec.Sum, res.Sum))
 	}
 	a.Report(f)
 	return f.Ours != "", nil

@@ -385,6 +385,13 @@ func TestVerifiers(t *testing.T) {
 			if alarm := len(st.Alarms) > 0; alarm != tc.alarm || (len(kept) > 0) != tc.alarm {
 				t.Errorf("alarms %v, kept %v", st.Alarms, kept)
 			}
+			if tc.alarm { // it is still shown after a restart
+				ts.stop()
+				again := start(t, e, testOptions{dir: ts.dir, key: ts.key, idle: true}).Status(t.Context()).Alarms
+				if len(again) != 1 || again[0].Text != st.Alarms[0].Text || again[0].Time.IsZero() {
+					t.Errorf("alarms after a restart: %v", again)
+				}
+			}
 			for _, name := range kept {
 				data, err := os.ReadFile(name)
 				var m mismatch

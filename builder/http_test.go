@@ -168,6 +168,12 @@ func TestHTTP(t *testing.T) {
 	if rec, err := spec.ParseRecord(body); err != nil || rec.Sum != sum || rec.Size != int64(len(want)) || resp.Header.Get("X-Upkeep-Sha256") == "" {
 		t.Errorf("record %q: %v", body, err)
 	}
+	if cc := resp.Header.Get("Cache-Control"); !strings.Contains(cc, "immutable") {
+		t.Errorf("a record that nobody else is asked about: Cache-Control %q", cc)
+	}
+	if resp, _ := ts.get(t, "GET", result+"record", "If-None-Match", resp.Header.Get("ETag")); resp.StatusCode != 304 {
+		t.Errorf("record: status %d for a known ETag", resp.StatusCode)
+	}
 	if _, body = ts.get(t, "GET", result+"log"); !strings.Contains(string(body), "Compiling.\n") {
 		t.Errorf("log %q", body)
 	}

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,12 +37,56 @@ type ourSide struct {
 	Record, SHA256, Toolchain string
 }
 
+// text is the alarm's.
+func (m mismatch) text() string {
+	return fmt.Sprintf("The verifier %s has another result for %s: it says %q, this server %q.", m.Theirs.Verifier, m.Spec, m.Theirs.Record, m.Ours.Record)
+}
+
+// loadAlarms makes the alarms of what is kept be shown after a restart too.
+func (s *Service) loadAlarms() error {
+	dir := os.DirFS(s.dir) // the folder's own name is no pattern
+	names, err := fs.Glob(dir, "mismatches/*.json")
+	if err != nil {
+		return err
+	}
+	var list []Alarm
+	for _, name := range names {
+		data, err := fs.ReadFile(dir, name)
+		if err != nil {
+			return fmt.Errorf("reading a mismatch: %w", err)
+		}
+		var m mismatch
+		if err := json.Unmarshal(data, &m); err != nil {
+			s.logger.Error("a kept mismatch is damaged", "file", name, "err", err)
+			continue
+		}
+		list = append(list, Alarm{m.Time, alarmDiffers, m.text()})
+	}
+	slices.SortFunc(list, func(a, b Alarm) int { return b.Time.Compare(a.Time) })
+	s.alarms = list[:min(len(list), maxAlarms)]
+	return nil
+}
+
+// evidence returns the size of the binaries that are kept of others.
+func evidence(dir string) (size int64, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	for _, e := range entries {
+		if fi, err := e.Info(); err == nil && filepath.Ext(e.Name()) == "" {
+			size += fi.Size()
+		}
+	}
+	return size, nil
+}
+
 // differs raises the alarm and keeps both sides, and what can be had of their
 // binary.
 func (s *Service) differs(ctx context.Context, v *verifier, out built, o opinion) {
 	m := mismatch{Time: time.Now().UTC(), Spec: out.record.Spec.String(), Theirs: o,
 		Ours: ourSide{strings.TrimSpace(string(out.record.Line())), fmt.Sprintf("%x", out.sha256), out.toolchain}}
-	s.alarm("verifier_differs", fmt.Sprintf("The verifier %s has another result for %s: it says %q, this server %q.", o.Verifier, m.Spec, o.Record, m.Ours.Record))
+	s.alarm(alarmDiffers, m.text())
 	keep := func() {
 		if err := s.keepMismatch(m); err != nil {
 			s.logger.Error("keeping a mismatch", "err", err)
@@ -80,6 +126,14 @@ func (s *Service) diff(ctx context.Context, hc *http.Client, base string, rec sp
 	if rec.Size > int64(s.cfg.MaxBinary)<<20 {
 		return nil, fmt.Errorf("its log records %d bytes; this server keeps at most %d MiB", rec.Size, s.cfg.MaxBinary)
 	}
+	dir := filepath.Join(s.dir, "mismatches")
+	kept, err := evidence(dir)
+	if err != nil {
+		return nil, err
+	}
+	if max := 2 * int64(s.cfg.MaxBinary) << 20; kept+rec.Size > max {
+		return nil, fmt.Errorf("the binaries of other mismatches take %d bytes already, and all may take %d: remove those in %s that are not needed", kept, max, dir)
+	}
 	body, err := httpget.Open(ctx, hc, base+"/"+rec.Spec.String()+rec.Sum+"/"+rec.FileName()+".gz")
 	if err != nil {
 		return nil, err
@@ -108,7 +162,6 @@ func (s *Service) diff(ctx context.Context, hc *http.Client, base string, rec sp
 	}
 	defer mine.Close()
 	// Kept as evidence: the other side may remove it.
-	dir := filepath.Join(s.dir, "mismatches")
 	if err := errors.Join(os.MkdirAll(dir, 0o755), tmp.Chmod(0o644), tmp.Sync(), durable.Rename(tmp.Name(), filepath.Join(dir, d.Hex()))); err != nil {
 		return nil, err
 	}

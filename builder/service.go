@@ -207,7 +207,7 @@ func New(o Options) (_ *Service, err error) {
 	if s.queue, err = openQueue(filepath.Join(o.Dir, "queue"), o.Config.MaxQueue); err != nil {
 		return nil, err
 	}
-	if err := s.loadRecent(); err != nil {
+	if err := errors.Join(s.loadRecent(), s.loadAlarms()); err != nil {
 		return nil, err
 	}
 	s.metrics.observe(s)
