@@ -84,11 +84,10 @@ func collectGarbage(d *delta) {
 
 // addAll takes in what another delta holds.
 func (d *delta) addAll(from *delta) {
-	var l []entry
 	for i := range from.mods {
 		path := from.mods[i].path.of(from.arena)
 		m, _ := d.find(from.mods[i].hash, path) // it is a path, as it was there
-		for _, e := range from.list(uint32(i), l[:0]) {
+		for _, e := range from.list(uint32(i)) {
 			if e.kind != release {
 				e.pre = d.keep(e.pre.of(from.arena))
 			}

@@ -11,10 +11,9 @@ import (
 // the store. It holds no pointers but its few slices, so that millions of
 // modules cost the garbage collector nothing.
 type delta struct {
-	table   []uint64 // half of a hash, then the index of its module plus 1; open addressing, power of 2
-	mods    []deltaModule
-	entries []entry
-	free    int32 // first of the unused entries, linked
+	table []uint64 // half of a hash, then the index of its module plus 1; open addressing, power of 2
+	mods  []deltaModule
+	lists
 	arena   []byte
 	dirty   []uint32 // modules changed since the last journal
 	scratch []entry
@@ -26,17 +25,16 @@ type delta struct {
 type deltaModule struct {
 	hash    uint64
 	path    span
-	head    int32 // newest entry
+	at      uint32 // of its entries
+	n       uint8  // number of entries
 	isDirty bool
 }
 
-func newDelta() *delta {
-	return &delta{table: make([]uint64, 1<<10), free: -1}
-}
+func newDelta() *delta { return &delta{table: make([]uint64, 1<<10)} }
 
 // size is about the memory that the delta takes.
 func (d *delta) size() int64 {
-	return int64(len(d.table)*8 + len(d.mods)*24 + len(d.entries)*72 + len(d.arena))
+	return int64(len(d.table)*8 + len(d.mods)*24 + len(d.entries)*64 + len(d.arena))
 }
 
 // find returns the module of a path, adding it if needed; ok is false for what
@@ -56,7 +54,7 @@ func (d *delta) find(hash uint64, path []byte) (m uint32, ok bool) {
 	if !validPath(path) {
 		return 0, false
 	}
-	d.mods = append(d.mods, deltaModule{hash: hash, path: d.keep(path), head: -1})
+	d.mods = append(grown(d.mods, 1), deltaModule{hash: hash, path: d.keep(path)})
 	n := uint32(len(d.mods))
 	d.table[i] = tableEntry(hash, n)
 	if len(d.mods)*2 > len(d.table) {
@@ -69,6 +67,7 @@ func tableEntry(hash uint64, n uint32) uint64 { return hash>>32<<32 | uint64(n) 
 
 func (d *delta) grow() {
 	d.table = make([]uint64, 2*len(d.table))
+	useHugePages(d.table)
 	mask := uint64(len(d.table) - 1)
 	for n := range d.mods {
 		i := d.mods[n].hash & mask
@@ -82,53 +81,49 @@ func (d *delta) grow() {
 // keep copies text into the arena.
 func (d *delta) keep(text []byte) span {
 	s := span{uint32(len(d.arena)), uint16(len(text))}
-	d.arena = append(d.arena, text...)
+	d.arena = append(grown(d.arena, len(text)), text...)
 	return s
 }
 
-// warm reads what add will read for these records. A delta is larger than the
-// processor's caches, and add waits for memory several times in a row; here
-// the reads of many records wait together.
+// warm reads what find and add will read for these records. A delta is larger
+// than the processor's caches, and they wait for memory several times in a row;
+// here the reads of many records wait together.
 func (d *delta) warm(recs []rec) {
 	const most = 256
-	var at [most]uint32
-	var path [most]span
-	var head [most]int32
+	var mods [most]uint32
 	mask := uint64(len(d.table) - 1)
 	for len(recs) > 0 {
 		n := min(len(recs), most)
 		for k := range n {
-			at[k] = uint32(d.table[recs[k].hash&mask])
+			mods[k] = uint32(d.table[recs[k].hash&mask]) - 1
 		}
-		for k := range n {
-			head[k] = -1
-			if at[k] != 0 {
-				m := &d.mods[at[k]-1]
-				path[k], head[k] = m.path, m.head
-			}
-		}
-		for k := range n {
-			if head[k] >= 0 { // an entry or a path may lie in two lines of the cache
-				e, p := &d.entries[head[k]], path[k]
-				d.warmed += e.major + uint64(e.next) + uint64(d.arena[p.at]) + uint64(d.arena[p.at+uint32(p.len)-1])
-			}
-		}
+		d.warmModules(mods[:n])
 		recs = recs[n:]
 	}
 }
 
+// warmModules reads what these modules are made of; their numbers may be of no
+// module.
+func (d *delta) warmModules(mods []uint32) {
+	for _, m := range mods {
+		if uint64(m) >= uint64(len(d.mods)) {
+			continue
+		}
+		dm := &d.mods[m]
+		d.warmed += uint64(d.arena[dm.path.at]) + uint64(d.arena[dm.path.at+uint32(dm.path.len)-1]) // may lie in two lines of the cache
+		if dm.n > 0 {
+			d.warmed += d.entries[dm.at].major
+		}
+	}
+}
+
+// warmAhead is how many modules are worth warming together.
+const warmAhead = 128
+
 // add takes in a version of a module that find returned.
 func (d *delta) add(m uint32, r *rec, record, time int64) {
-	if d.mods[m].head < 0 {
-		e := entry{ver: r.ver, record: record, time: time, tag: r.tag, next: -1}
-		if r.kind != release {
-			e.pre = d.keep(r.pre)
-		}
-		d.mods[m].head = d.newEntry(e)
-		d.touch(m)
-		return
-	}
-	if d.redundant(d.mods[m].head, r.ver, r.pre) || d.replaceNewest(m, r, record, time) {
+	l := d.list(m)
+	if redundant(l, r.ver, r.pre, d.arena) || len(l) > 0 && d.replaceNewest(m, &l[0], r, record, time) {
 		return
 	}
 	e := entry{ver: r.ver, record: record, time: time, tag: r.tag}
@@ -141,12 +136,7 @@ func (d *delta) add(m uint32, r *rec, record, time int64) {
 // replaceNewest does what insert would do in the most frequent cases, in place:
 // the next release of the newest minor line, and the next pseudo-version where
 // there is nothing else.
-func (d *delta) replaceNewest(m uint32, r *rec, record, time int64) bool {
-	head := d.mods[m].head
-	if head < 0 {
-		return false
-	}
-	e := &d.entries[head]
+func (d *delta) replaceNewest(m uint32, e *entry, r *rec, record, time int64) bool {
 	if e.kind != r.kind || e.major != r.major || e.incompatible != r.incompatible {
 		return false
 	}
@@ -176,68 +166,21 @@ func (d *delta) touch(m uint32) {
 
 // put inserts an entry into the list of a module.
 func (d *delta) put(m uint32, e entry) {
-	d.scratch = d.list(m, d.scratch[:0])
-	out, other := insert(d.scratch, e, d.arena)
+	out, other := insert(append(d.scratch[:0], d.list(m)...), e, d.arena)
 	d.scratch = out
 	if other != nil && other.tag != e.tag {
 		d.conflict(d.mods[m].path.of(d.arena), *other, e, d.arena)
 	}
-	d.setList(m, out)
+	dm := &d.mods[m]
+	dm.at = d.replace(dm.at, int(dm.n), out)
+	dm.n = uint8(len(out)) // insert keeps far fewer than 256
 	d.touch(m)
 }
 
-// newEntry stores an entry.
-func (d *delta) newEntry(e entry) int32 {
-	n := d.free
-	if n < 0 {
-		d.entries = append(d.entries, e)
-		return int32(len(d.entries) - 1)
-	}
-	d.free = d.entries[n].next
-	d.entries[n] = e
-	return n
-}
-
-// list appends the entries of a module, newest first.
-func (d *delta) list(m uint32, l []entry) []entry {
-	for i := d.mods[m].head; i >= 0; i = d.entries[i].next {
-		l = append(l, d.entries[i])
-	}
-	return l
-}
-
-func (d *delta) setList(m uint32, l []entry) {
-	at := &d.mods[m].head
-	for i := range l {
-		if *at < 0 { // the old list was shorter
-			if d.free >= 0 {
-				*at = d.free
-				d.free = d.entries[d.free].next
-			} else {
-				*at = int32(len(d.entries))
-				// The append may move the entries, and at with them.
-				n := *at
-				d.entries = append(d.entries, l[i])
-				d.entries[n].next = -1
-				at = &d.entries[n].next
-				continue
-			}
-			d.entries[*at].next = -1
-		}
-		e := &d.entries[*at]
-		next := e.next
-		*e = l[i]
-		e.next = next
-		at = &e.next
-	}
-	rest := *at
-	*at = -1
-	for rest >= 0 {
-		next := d.entries[rest].next
-		d.entries[rest].next = d.free
-		d.free = rest
-		rest = next
-	}
+// list returns the entries of a module, newest first.
+func (d *delta) list(m uint32) []entry {
+	dm := &d.mods[m]
+	return d.entries[dm.at:][:dm.n]
 }
 
 // sorted returns the modules in the order of their paths. Most comparisons are
@@ -283,5 +226,6 @@ var commonStart = []byte("github.com/")
 // reset empties the delta, keeping its memory.
 func (d *delta) reset() {
 	clear(d.table)
-	d.mods, d.entries, d.arena, d.dirty, d.free = d.mods[:0], d.entries[:0], d.arena[:0], d.dirty[:0], -1
+	d.mods, d.arena, d.dirty = d.mods[:0], d.arena[:0], d.dirty[:0]
+	d.lists.reset()
 }

@@ -28,10 +28,11 @@ func (s *Store) writeJournal() error {
 		}
 		b := make([]byte, 0, journalChunk+64<<10)
 		d := s.delta
-		var l []entry
-		for _, m := range d.dirty {
-			path := d.mods[m].path.of(d.arena)
-			l = d.list(m, l[:0])
+		for i, m := range d.dirty {
+			if i%warmAhead == 0 {
+				d.warmModules(d.dirty[i:min(i+warmAhead, len(d.dirty))])
+			}
+			path, l := d.mods[m].path.of(d.arena), d.list(m)
 			b = binary.AppendUvarint(b, uint64(len(path)))
 			b = append(b, path...)
 			b = binary.AppendUvarint(b, uint64(len(l)))

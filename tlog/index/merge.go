@@ -205,7 +205,12 @@ func addFirstBlock(b *bbolt.Bucket, sum *sum) error {
 func (m *merger) run() error {
 	m.cursor = m.bucket.Cursor()
 	m.bucket.FillPercent = fillPercent
+	warm := 0 // so many modules of order
 	for len(m.order) > 0 {
+		if warm <= 0 {
+			warm = min(warmAhead, len(m.order))
+			m.d.warmModules(m.order[:warm])
+		}
 		path := m.path(0)
 		key, block := m.cursor.Seek(path)
 		if err := m.in.openFor(path, key, block); err != nil {
@@ -218,7 +223,7 @@ func (m *merger) run() error {
 		if err := m.rewrite(bytes.Clone(key), block, m.order[:n]); err != nil {
 			return err
 		}
-		m.order = m.order[n:]
+		m.order, warm = m.order[n:], warm-n
 	}
 	return nil
 }
@@ -258,9 +263,8 @@ func (m *merger) rewrite(key, block []byte, mods []uint32) error {
 					return err
 				}
 			}
-			dm := &m.d.mods[mods[0]]
-			path := dm.path.of(m.d.arena)
-			m.join(path, dm.head, arena)
+			path := m.d.mods[mods[0]].path.of(m.d.arena)
+			m.join(path, m.d.list(mods[0]), arena)
 			mods = mods[1:]
 			if c > 0 {
 				m.added(path)
@@ -291,15 +295,12 @@ func (m *merger) put(key []byte) error {
 }
 
 // join puts the delta's entries of a module into the list.
-func (m *merger) join(path []byte, head int32, arena []byte) {
-	for i := head; i >= 0; i = m.d.entries[i].next {
-		e := m.d.entries[i]
-		if len(m.list) == 0 {
-			for ; i >= 0; i = m.d.entries[i].next { // nothing to join with
-				m.list = append(m.list, m.d.entries[i])
-			}
-			return
-		}
+func (m *merger) join(path []byte, l []entry, arena []byte) {
+	if len(m.list) == 0 {
+		m.list = append(m.list, l...)
+		return
+	}
+	for _, e := range l {
 		var other *entry
 		if m.list, other = insert(m.list, e, arena); other != nil && other.tag != e.tag {
 			m.d.conflict(path, *other, e, arena)
@@ -335,7 +336,7 @@ func mergeHosts(b *bbolt.Bucket, sum *sum, hosts map[string]struct{}) error {
 		if ok, err := block.seek(key); err != nil {
 			return err
 		} else if !ok || !bytes.Equal(block.path, key) {
-			d.mods = append(d.mods, deltaModule{path: d.keep(key), head: -1})
+			d.mods = append(d.mods, deltaModule{path: d.keep(key)})
 		}
 	}
 	m := merger{d: d, order: d.sorted(), bucket: b, sum: sum}
