@@ -11,9 +11,9 @@ import (
 	"net/url"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -170,15 +170,16 @@ func TestDNSRelay(t *testing.T) {
 	go honest.ActivateAndServe()
 	defer honest.Shutdown()
 
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free for both
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := ln.Addr().(*net.TCPAddr).Port
-	ln.Close()
-	r, err := newDNSRelay("127.0.0.1:"+strconv.Itoa(port), pc.LocalAddr().String(), zone)
-	if err != nil {
-		t.Fatal(err)
+	var r *dnsRelay
+	for tries := 0; r == nil; tries++ { // until a port is free for both
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln.Close()
+		if r, err = newDNSRelay(ln.Addr().String(), pc.LocalAddr().String(), zone); err != nil && tries == 20 {
+			t.Fatal(err)
+		}
 	}
 	defer r.close()
 	ask := func() *dns.Msg {
@@ -186,7 +187,7 @@ func TestDNSRelay(t *testing.T) {
 		q := new(dns.Msg)
 		q.SetQuestion("hello."+zone, dns.TypeTXT)
 		q.SetEdns0(1232, true)
-		resp, err := dns.Exchange(q, r.addr)
+		resp, _, err := (&dns.Client{Timeout: time.Minute}).Exchange(q, r.addr)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -46,10 +46,14 @@ func upkeepDNS(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	cmd := command(nil, args...)
 	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	if cmd.ProcessState == nil {
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &errs, time.Minute
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
+	}
+	endless := time.AfterFunc(5*time.Minute, func() { cmd.Process.Kill() })
+	_ = cmd.Wait() // the exit code says how
+	if !endless.Stop() {
+		t.Fatalf("%v does not end in five minutes\n%s%s", args, out.String(), errs.String())
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
@@ -155,7 +159,7 @@ func (l *lockedBuffer) String() string {
 func serveProcess(t *testing.T, args ...string) *server {
 	t.Helper()
 	s := &server{cmd: command(nil, append([]string{"serve"}, args...)...), stderr: &lockedBuffer{}}
-	s.cmd.Stderr = s.stderr
+	s.cmd.Stderr, s.cmd.WaitDelay = s.stderr, time.Minute
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +200,7 @@ func serveProcess(t *testing.T, args ...string) *server {
 				s.http = v
 			}
 		case <-deadline:
-			t.Fatalf("no address after 20 seconds: %s", s.stderr)
+			t.Fatalf("no address after 2 minutes: %s", s.stderr)
 		}
 	}
 	go func() {
@@ -217,7 +221,7 @@ func (s *server) ask(t *testing.T, key *dns.DNSKEY, qname string) (txt string, r
 	m := new(dns.Msg)
 	m.SetQuestion(qname, dns.TypeTXT)
 	m.SetEdns0(1232, true)
-	r, _, err := (&dns.Client{Timeout: 5 * time.Second}).Exchange(m, s.dns)
+	r, _, err := (&dns.Client{Timeout: time.Minute}).Exchange(m, s.dns)
 	if err != nil {
 		t.Fatalf("%s: %v", qname, err)
 	}
@@ -250,8 +254,8 @@ func (s *server) await(t *testing.T, key *dns.DNSKEY, qname, prefix string) {
 		if txt != "" && strings.HasPrefix(txt, prefix) {
 			return
 		}
-		if time.Since(start) > 20*time.Second {
-			t.Fatalf("%s is %q (%s) after 20 seconds; want %q\n%s", qname, txt, dns.RcodeToString[rcode], prefix, s.stderr)
+		if time.Since(start) > 2*time.Minute {
+			t.Fatalf("%s is %q (%s) after 2 minutes; want %q\n%s", qname, txt, dns.RcodeToString[rcode], prefix, s.stderr)
 		}
 	}
 }

@@ -3,11 +3,13 @@ package main
 import (
 	"crypto/tls"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -90,7 +92,7 @@ func (r *reloading) answers(addr string) bool {
 	m := new(dns.Msg)
 	m.SetQuestion("x."+zone, dns.TypeTXT)
 	for _, network := range []string{"udp", "tcp"} {
-		a, _, err := (&dns.Client{Net: network, Timeout: 5 * time.Second}).Exchange(m, addr)
+		a, _, err := (&dns.Client{Net: network, Timeout: 30 * time.Second}).Exchange(m, addr)
 		if err != nil || len(a.Answer) != 1 {
 			return false
 		}
@@ -101,12 +103,21 @@ func (r *reloading) answers(addr string) bool {
 // freeAddr is an address whose port was free a moment ago.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", ownIP()+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// ownIP is an address of this machine, on Linux one of many, where nobody else
+// is given a port by chance.
+func ownIP() string {
+	if runtime.GOOS != "linux" {
+		return "127.0.0.1"
+	}
+	return net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(255)), byte(1+rand.IntN(254))).String()
 }
 
 // Addresses come and go without a restart; when one can't be had, nothing changes.
@@ -157,7 +168,7 @@ func TestReloadLimits(t *testing.T) {
 	defer web.Close()
 	cert, priv := certificate(t, web, t.TempDir())
 	const top = "listen = ['127.0.0.1:0']"
-	r := startReloading(t, top, "[limits]\ntcp_connections_per_client = 100", "-doh", "127.0.0.1:0", "-certificate", cert, "-certificate-key", priv)
+	r := startReloading(t, top, "[limits]\ntcp_idle = '1h'\ntcp_connections_per_client = 100", "-doh", "127.0.0.1:0", "-certificate", cert, "-certificate-key", priv)
 	open := func() (c net.Conn, answered bool) {
 		c, err := net.Dial("tcp", r.dns)
 		if err != nil {
@@ -167,7 +178,7 @@ func TestReloadLimits(t *testing.T) {
 		m := new(dns.Msg)
 		m.SetQuestion("x."+zone, dns.TypeTXT)
 		dc := &dns.Conn{Conn: c}
-		c.SetDeadline(time.Now().Add(30 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		if dc.WriteMsg(m) != nil {
 			return c, false
 		}
@@ -182,10 +193,10 @@ func TestReloadLimits(t *testing.T) {
 		}
 		conns = append(conns, c)
 	}
-	if said := r.reload(top, "[limits]\ntcp_connections_per_client = 3\nanswers = 10"); !strings.Contains(said, "answers between") {
+	if said := r.reload(top, "[limits]\ntcp_idle = '1h'\ntcp_connections_per_client = 3\nanswers = 10"); !strings.Contains(said, "answers between") {
 		t.Errorf("bad limits: %q", said)
 	}
-	if said := r.reload(top, "[limits]\ntcp_connections_per_client = 3\nanswers = 4096\n[limits.rate]\nanswers_per_second = 1\nslip = 1"); said != "" {
+	if said := r.reload(top, "[limits]\ntcp_idle = '1h'\ntcp_connections_per_client = 3\nanswers = 4096\n[limits.rate]\nanswers_per_second = 1\nslip = 1"); said != "" {
 		t.Fatal(said)
 	}
 	if _, ok := open(); ok {
@@ -249,7 +260,7 @@ func TestReloadACME(t *testing.T) {
 	m.SetQuestion("x."+zone, dns.TypeTXT)
 	conf := &tls.Config{RootCAs: ca.Pool, ServerName: "ns0.upkeep.test"}
 	r.await("an answer under the authority's certificate", func() bool {
-		a, _, err := (&dns.Client{Net: "tcp-tls", TLSConfig: conf, Timeout: 10 * time.Second}).Exchange(m, r.dot)
+		a, _, err := (&dns.Client{Net: "tcp-tls", TLSConfig: conf, Timeout: 30 * time.Second}).Exchange(m, r.dot)
 		return err == nil && len(a.Answer) == 1
 	})
 	if ca.Issued() != 1 || len(ca.Failures()) > 0 {

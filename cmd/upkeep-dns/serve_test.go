@@ -160,7 +160,7 @@ func TestPortsInUse(t *testing.T) {
 	defer web.Close()
 	cert, priv := certificate(t, web, dir)
 	tcp := web.Listener.Addr().String()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	conn, err := net.ListenPacket("udp", ownIP()+":0") // nobody else has the port over TCP there
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestEncrypted(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(web.Certificate())
 	config := &tls.Config{RootCAs: pool, ServerName: "example.com"}
-	r, _, err := (&dns.Client{Net: "tcp-tls", TLSConfig: config, Timeout: 5 * time.Second}).Exchange(m, s.dot)
+	r, _, err := (&dns.Client{Net: "tcp-tls", TLSConfig: config, Timeout: time.Minute}).Exchange(m, s.dot)
 	if err != nil || len(r.Answer) != 1 {
 		t.Errorf("DoT: %v, %v", r, err)
 	}
@@ -228,7 +228,7 @@ func TestWrongKey(t *testing.T) {
 	s := serveProcess(t, "-zone", zone, "-keys", keys, "-state", t.TempDir(), "-listen", "127.0.0.1:0", "-ns", "ns0=127.0.0.1",
 		"-interval", "200ms", "-proxy", o.URL, "-database", other, "-watch", "example.org/hello")
 	for start := time.Now(); !strings.Contains(s.stderr.String(), "signature"); time.Sleep(20 * time.Millisecond) {
-		if time.Since(start) > 20*time.Second {
+		if time.Since(start) > 2*time.Minute {
 			t.Fatalf("no word of a wrong signature: %s", s.stderr)
 		}
 	}
@@ -253,7 +253,7 @@ func TestReload(t *testing.T) {
 	ask := func() string {
 		m := new(dns.Msg)
 		m.SetQuestion("x."+zone, dns.TypeTXT)
-		r, _, err := (&dns.Client{Timeout: 5 * time.Second}).Exchange(m, s.dns)
+		r, _, err := (&dns.Client{Timeout: time.Minute}).Exchange(m, s.dns)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,8 +266,8 @@ func TestReload(t *testing.T) {
 	await := func(what string, done func() bool) {
 		t.Helper()
 		for start := time.Now(); !done(); time.Sleep(20 * time.Millisecond) {
-			if time.Since(start) > 20*time.Second {
-				t.Fatalf("%s: not after 20 seconds\n%s", what, s.stderr)
+			if time.Since(start) > 2*time.Minute {
+				t.Fatalf("%s: not after 2 minutes\n%s", what, s.stderr)
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/miekg/dns"
 	"golang.org/x/mod/module"
 
+	"example.org/upkeep/internal/config"
 	"example.org/upkeep/supervisor/discover"
 	"example.org/upkeep/supervisor/discover/zonetest"
 	"example.org/upkeep/tlog"
@@ -85,7 +86,7 @@ func (w *world) config(t *testing.T, args ...string) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.State = t.TempDir()
+	cfg.State, cfg.Discovery.Timeout = t.TempDir(), config.Duration(time.Minute)
 	cfg.Fetch.Dir = filepath.Join(cfg.State, "fetch")
 	return cfg
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"example.org/upkeep/internal/config"
 	"example.org/upkeep/supervisor/discover"
 	"example.org/upkeep/supervisor/discover/zonetest"
 )
@@ -17,7 +18,7 @@ func TestPin(t *testing.T) {
 	zonetest.Epoch = time.Now().UTC().Truncate(time.Second)
 	tr := zonetest.New(t, zonetest.Fast)
 	zone := discover.DefaultConfig()
-	zone.Zone, zone.Sources = zonetest.ZoneName, []string{"server://" + tr.Addr}
+	zone.Zone, zone.Sources, zone.Timeout = zonetest.ZoneName, []string{"server://" + tr.Addr}, config.Duration(time.Minute)
 	for _, tc := range []struct {
 		name   string
 		change func(*discover.Config)
@@ -33,7 +34,9 @@ func TestPin(t *testing.T) {
 		{"no zone", func(c *discover.Config) { c.Zone = "" }, pinner{}, false, ""},
 		{"an anchor is given", func(c *discover.Config) { c.Anchor = "given" }, pinner{}, false, ""},
 		{"the resolver is trusted", func(c *discover.Config) { c.Trust = discover.TrustResolver }, pinner{}, false, ""},
-		{"no answer", func(c *discover.Config) { c.Sources = []string{"server://127.0.0.1:1"} }, pinner{firstUse: true}, false, "asking server://127.0.0.1:1 for the keys"},
+		{"no answer", func(c *discover.Config) {
+			c.Sources, c.Timeout = []string{"server://127.0.0.1:1"}, config.Duration(time.Second)
+		}, pinner{firstUse: true}, false, "asking server://127.0.0.1:1 for the keys"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cfg, dir := zone, t.TempDir()

@@ -28,7 +28,7 @@ func TestOutputReaderGone(t *testing.T) {
 	dir := t.TempDir()
 	written := filepath.Join(dir, "written")
 	// It ends by itself, should nobody stop it.
-	script := "#!/bin/sh\nfor i in $(seq 400); do echo line; echo >>" + written + "; sleep 0.05; done\n"
+	script := "#!/bin/sh\nfor i in $(seq 4000); do echo line; echo >>" + written + "; sleep 0.05; done\n"
 	if err := os.WriteFile(filepath.Join(dir, "hello"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -47,6 +47,7 @@ func TestOutputReaderGone(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, if all is well
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	w.Close()
@@ -77,7 +78,7 @@ func TestOutputReaderGone(t *testing.T) {
 		_ = cmd.Process.Kill()
 		t.Error("upkeep does not end")
 	}
-	if n := lines(); n >= 400 {
+	if n := lines(); n >= 4000 {
 		t.Errorf("the service wrote all its %d lines", n)
 	}
 }
