@@ -97,9 +97,11 @@ func (c *ZoneConfig) static() (zone string, soa *dns.SOA, rrs []dns.RR, err erro
 	fail := func(format string, args ...any) (string, *dns.SOA, []dns.RR, error) {
 		return "", nil, nil, fmt.Errorf(format, args...)
 	}
-	zone, err = checkZone(c.Zone)
-	if c.Zone == "" || err != nil {
-		return fail("zone.name: %w", errOr(err, "is not set; give the name of the zone to serve"))
+	if c.Zone == "" {
+		return fail("zone.name: is not set; give the name of the zone to serve")
+	}
+	if zone, err = checkZone(c.Zone); err != nil {
+		return fail("zone.name: %w", err)
 	}
 	for _, d := range []struct {
 		key string

@@ -266,7 +266,7 @@ func TestBadConfig(t *testing.T) {
 		change func(*ZoneConfig)
 		want   string
 	}{
-		{func(c *ZoneConfig) { c.Zone = "" }, "zone.name"},
+		{func(c *ZoneConfig) { c.Zone = "" }, "zone.name: is not set"},
 		{func(c *ZoneConfig) { c.Zone = "." }, "zone.name"},
 		{func(c *ZoneConfig) { c.Zone = "a..b" }, "zone.name"},
 		{func(c *ZoneConfig) { c.Zone = strings.Repeat("a.", 101) }, "zone.name"},

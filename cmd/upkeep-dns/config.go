@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -130,6 +132,9 @@ func (c *Config) check() error {
 	if len(c.Listen) == 0 {
 		return errors.New("listen: no address to answer on")
 	}
+	if err := c.checkAddresses(); err != nil {
+		return err
+	}
 	if c.State == "" || c.Keys == "" {
 		return errors.New("state and keys: both folders must be named")
 	}
@@ -163,6 +168,32 @@ func (c *Config) check() error {
 		if _, err := goproxy.ParseSumDB(c.Log.Database); err != nil {
 			return fmt.Errorf("log.database: %w", err)
 		}
+	}
+	return nil
+}
+
+// checkAddresses finds out whether all can be listened on, as far as that can be
+// told without trying.
+func (c *Config) checkAddresses() error {
+	for _, p := range append(c.places(), place{kind: "http", addr: c.HTTP}, place{kind: "metrics", addr: c.Metrics}) {
+		if p.addr == "" || p.kind == "listen" && p.addr == "systemd" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(p.addr)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: the address %q is not host:port, for example \"127.0.0.1:53\" or \":53\"", p.kind, p.addr)
+		}
+	}
+	if c.HTTP == "" {
+		return nil
+	}
+	listen := c.Page.Listen(c.HTTP, c.Hosts, c.State, slog.Default())
+	listen.Login, listen.Plain = true, true // the page is for everybody
+	if err := listen.Check(); err != nil {
+		return fmt.Errorf("http and http_tls: %w", err)
 	}
 	return nil
 }
@@ -381,6 +412,9 @@ func configCheckCommand() *cli.Command {
 		Example: "upkeep-dns config check -config /etc/upkeep-dns.toml",
 		Flags:   func(fs *flag.FlagSet) { f.register(fs, true) },
 		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("config check takes no arguments")
+			}
 			c, err := f.load(needAll)
 			if err != nil {
 				return err

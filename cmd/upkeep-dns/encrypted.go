@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"example.org/upkeep/dnsserver"
+	"example.org/upkeep/web/acme"
 )
 
 func (t *TLSConfig) check() error {
@@ -23,6 +24,9 @@ func (t *TLSConfig) check() error {
 		if t.DoH == "" {
 			return errors.New("tls.acme: the authority asks by HTTPS whether the names are ours; set tls.doh, and let port 443 of the names lead there")
 		}
+		if err := t.authority().Check(); err != nil {
+			return fmt.Errorf("tls.acme: %w", err)
+		}
 		return nil
 	}
 	if t.Certificate == "" || t.Key == "" {
@@ -33,6 +37,11 @@ func (t *TLSConfig) check() error {
 		return fmt.Errorf("tls.certificate: %w", err)
 	}
 	return nil
+}
+
+// authority says where a certificate by ACME comes from.
+func (t *TLSConfig) authority() acme.Config {
+	return acme.Config{Directory: t.ACME, Names: t.Names, Contact: t.Contact, Roots: t.Roots}
 }
 
 // on reports whether there are encrypted transports.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -38,5 +39,29 @@ func TestFlagsOverride(t *testing.T) {
 	}
 	if err := fs.Parse([]string{"-ns", "a=localhost"}); err == nil {
 		t.Error("no error for a name server with a bad address")
+	}
+}
+
+// What serve could not use is refused before anything is opened.
+func TestConfigRefused(t *testing.T) {
+	const zone = "[zone]\nname = 'l.example.'\nnameserver = [{name = 'ns0', addresses = ['192.0.2.1']}]\n"
+	for _, tc := range []struct{ top, more, want string }{
+		{"", "", ""},
+		{"listen = ['systemd', '127.0.0.1:0', '[::1]:53']\nhttp = 'localhost:0'\nmetrics = ':9100'", "", ""},
+		{"listen = ['127.0.0.1']", "", `listen: the address "127.0.0.1" is not host:port`},
+		{"listen = ['127.0.0.1:53', '127.0.0.1:70000']", "", `listen: the address "127.0.0.1:70000"`},
+		{"http = '8080'", "", `http: the address "8080"`},
+		{"metrics = '127.0.0.1:'", "", `metrics: the address "127.0.0.1:"`},
+		{"http = ':443'", "[http_tls]\nkey = 'k'", "http and http_tls: certificate and key need each other"},
+		{"", "[tls]\nacme = 'https://ca.example.org/directory'\ndoh = '443'\nnames = ['ns0.l.example']", `doh: the address "443"`},
+		{"", "[tls]\nacme = 'https://ca.example.org/directory'\ndoh = ':443'", "tls.acme: "},
+	} {
+		f := configFlags{file: filepath.Join(t.TempDir(), "dns.toml")}
+		if err := os.WriteFile(f.file, []byte(tc.top+"\n"+zone+tc.more), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.load(needAll); tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s %s: %v; want %q", tc.top, tc.more, err, tc.want)
+		}
 	}
 }

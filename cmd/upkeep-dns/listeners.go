@@ -113,8 +113,9 @@ func (l *listeners) newSource(ctx context.Context, c *Config) (use func(), err e
 	var get func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	run := func(context.Context) {}
 	if source.ACME != "" {
-		m, err := acme.New(acme.Config{Directory: source.ACME, Names: source.Names, Dir: filepath.Join(c.State, "acme-dns"),
-			Contact: source.Contact, Roots: source.Roots, Log: l.log})
+		authority := source.authority()
+		authority.Dir, authority.Log = filepath.Join(c.State, "acme-dns"), l.log
+		m, err := acme.New(authority)
 		if err != nil {
 			return nil, fmt.Errorf("tls.acme: %w", err)
 		}
