@@ -92,20 +92,29 @@ func start(ctx context.Context, f *controlFlags, a supervisor.Action, wait bool)
 	return follow(ctx, c)
 }
 
+// silence is how long upkeep may leave questions without an answer while it
+// updates itself: the version before may have to notice that first, and then to
+// take over, or to be started.
+const silence = time.Minute
+
 // followSelf shows an update of upkeep itself until its end, which the version
 // that answers then tells.
 func followSelf(ctx context.Context, c *supervisor.Client) error {
 	var id string
-	lines := 0
+	lines, heard := 0, time.Now()
 	for {
 		s, err := c.Status(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil {
-			return fmt.Errorf("upkeep does not answer any more: %w", err)
+		if err == nil {
+			heard = time.Now()
 		}
-		if u := s.Self.Update; u != nil {
+		if u := s.Self.Update; err != nil {
+			if time.Since(heard) > silence {
+				return fmt.Errorf("upkeep does not answer any more: %w", err)
+			}
+		} else if u != nil {
 			if id == "" {
 				id = u.ID
 			}
@@ -161,5 +170,9 @@ func follow(ctx context.Context, c *supervisor.Client) error {
 	case supervisor.ResultRolledBack:
 		return fmt.Errorf("%s was rolled back to %s: %s", result.To, result.From, result.Reason)
 	}
-	return fmt.Errorf("the update to %s was %s: %s", result.To, result.Result, result.Reason)
+	end := "was " + result.Result // refused or cancelled
+	if result.Result == supervisor.ResultFailed {
+		end = result.Result
+	}
+	return fmt.Errorf("the update to %s %s: %s", result.To, end, result.Reason)
 }
