@@ -157,7 +157,7 @@ func startPrometheus(t *testing.T, blocks string) *promServer {
 		ln.Close()
 		var out bytes.Buffer
 		cmd := exec.Command(path, "--config.file="+conf, "--storage.tsdb.path="+blocks, "--storage.tsdb.retention.time=100y", "--query.lookback-delta=6s", "--web.listen-address="+addr)
-		cmd.Stderr = &out
+		cmd.Stderr, cmd.WaitDelay = &out, time.Minute
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -182,9 +182,12 @@ func startPrometheus(t *testing.T, blocks string) *promServer {
 	return nil
 }
 
+// patient waits for answers, and not for ever.
+var patient = &http.Client{Timeout: 2 * time.Minute}
+
 func ready(addr string, ended <-chan struct{}) bool {
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
-		resp, err := http.Get("http://" + addr + "/-/ready")
+		resp, err := patient.Get("http://" + addr + "/-/ready")
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
@@ -202,7 +205,7 @@ func ready(addr string, ended <-chan struct{}) bool {
 
 func (p *promServer) get(path string, args url.Values) []series {
 	p.t.Helper()
-	resp, err := http.Get(p.url + "/api/v1/" + path + "?" + args.Encode())
+	resp, err := patient.Get(p.url + "/api/v1/" + path + "?" + args.Encode())
 	if err != nil {
 		p.t.Fatal(err)
 	}

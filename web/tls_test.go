@@ -3,11 +3,13 @@ package web
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,9 +56,9 @@ func TestListenACME(t *testing.T) {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", inner.Addr().String())
 		},
-	}}
+	}, Timeout: time.Minute}
 	defer client.CloseIdleConnections()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) { // the certificate comes in its own time
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) { // the certificate comes in its own time
 		resp, err := client.Get("https://" + name + "/")
 		if err != nil {
 			if time.Now().After(end) {
@@ -89,11 +91,18 @@ func TestListenACMERefuses(t *testing.T) {
 
 // The second address serves metrics and nothing else.
 func TestServeMetrics(t *testing.T) {
-	addr := freeAddr(t)
-	if err := ServeMetrics(t.Context(), addr, Security{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "upkeep_x 1\n") // gone viewer
-	}), slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
+	})
+	addr := freeAddr(t)
+	for tries := 0; ; tries++ { // another program may take the port first
+		err := ServeMetrics(t.Context(), addr, Security{}, page, slog.New(slog.DiscardHandler))
+		if err == nil {
+			break
+		} else if tries == 10 || !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+		addr = freeAddr(t)
 	}
 	for path, want := range map[string]int{"/metrics": 200, "/": 404, "/api/v1/status": 404} {
 		resp, err := http.Get("http://" + addr + path)

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -265,15 +266,23 @@ func TestRenderHostile(t *testing.T) {
 // A stream outlives the server's read timeout, carries one event for many
 // changes, and ends with its source.
 func TestServeChanges(t *testing.T) {
-	t.Parallel() // it waits
+	synctest.Test(t, serveChanges)
+}
+
+func serveChanges(t *testing.T) {
 	changed := make(chan struct{}, 1)
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	near, far := net.Pipe()
+	srv := &http.Server{ReadTimeout: 2 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ServeChanges(w, r, changed, time.Millisecond)
-	}))
-	srv.Config.ReadTimeout = 2 * time.Second
-	srv.Start()
+	})}
+	go srv.Serve(&oneConn{conn: far})
 	defer srv.Close()
-	resp, err := http.Get(srv.URL)
+	defer near.Close()
+	r := httptest.NewRequest("GET", "http://localhost/", nil)
+	if err := r.Write(near); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(near), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,8 +297,8 @@ func TestServeChanges(t *testing.T) {
 		}
 		t.Fatalf("the stream ended: %v", lines.Err())
 	}
-	next()                              // at once
-	time.Sleep(2200 * time.Millisecond) // longer than the read timeout, which is what this is about
+	next()                      // at once
+	time.Sleep(3 * time.Second) // longer than the read timeout, which is what this is about
 	changed <- struct{}{}
 	next()
 	close(changed)
@@ -299,6 +308,23 @@ func TestServeChanges(t *testing.T) {
 		}
 	}
 }
+
+// oneConn is a listener with one connection.
+type oneConn struct {
+	conn net.Conn
+	done bool
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if l.done {
+		return nil, net.ErrClosed
+	}
+	l.done = true
+	return l.conn, nil
+}
+
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return l.conn.LocalAddr() }
 
 func TestStreamSend(t *testing.T) {
 	w := httptest.NewRecorder()

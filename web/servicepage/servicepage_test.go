@@ -352,8 +352,9 @@ func TestEventsEnd(t *testing.T) {
 	f := newFake()
 	srv := httptest.NewServer(New(Config{}, f))
 	defer srv.Close()
+	client := &http.Client{Timeout: 2 * time.Minute}
 	for _, path := range []string{"/events", "/api/v1/events"} {
-		resp, err := http.Get(srv.URL + path)
+		resp, err := client.Get(srv.URL + path)
 		if err != nil {
 			t.Fatal(err)
 		}

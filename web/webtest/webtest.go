@@ -55,7 +55,7 @@ func start() (context.Context, error) {
 			shared.err = fmt.Errorf("no Chromium: install the package chromium, or name its program in UPKEEP_CHROMIUM")
 			return
 		}
-		opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
+		opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WSURLReadTimeout(patience),
 			chromedp.Flag("host-resolver-rules", "MAP "+EvilHost+" 127.0.0.1"), chromedp.Env("TZ=Europe/Amsterdam", "LANG=en_GB.UTF-8"))
 		if os.Geteuid() == 0 {
 			opts = append(opts, chromedp.NoSandbox) // Chromium's own does not work for root
@@ -71,7 +71,15 @@ func start() (context.Context, error) {
 func Main(m *testing.M) {
 	code := m.Run()
 	if shared.ctx != nil {
-		_ = chromedp.Cancel(shared.ctx) // at the end, nothing follows
+		ended := make(chan struct{})
+		go func() {
+			_ = chromedp.Cancel(shared.ctx) // at the end, nothing follows
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-time.After(patience): // it dies with this process
+		}
 	}
 	os.Exit(code)
 }
@@ -152,13 +160,20 @@ func (tab *Tab) UntilConsole(text string) {
 	}
 }
 
+// where says for a message what the page shows, if it answers soon.
+func (tab *Tab) where(expression string) string {
+	ctx, cancel := context.WithTimeout(tab.ctx, 10*time.Second)
+	defer cancel()
+	text, _ := chromedp.Run(ctx, chromedp.Evaluate[string](expression)) // for the message only
+	return text
+}
+
 func (tab *Tab) do(what string, steps ...chromedp.Action[chromedp.Void]) {
 	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, steps...); err != nil {
-		where, _ := chromedp.Run(tab.ctx, chromedp.Evaluate[string]("location.href + \" \" + document.documentElement.outerHTML.slice(0, 300)")) // for the message only
-		tab.t.Fatalf("%s: %v at %s", what, err, where)
+		tab.t.Fatalf("%s: %v at %s", what, err, tab.where("location.href + ' ' + document.documentElement.outerHTML.slice(0, 300)"))
 	}
 }
 
@@ -254,8 +269,7 @@ func (tab *Tab) Until(expression string) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			body, _ := chromedp.Run(tab.ctx, chromedp.Evaluate[string]("location.href + ' ' + document.body.innerText")) // for the message only
-			tab.t.Fatalf("never true: %s\n%.3000s", expression, body)
+			tab.t.Fatalf("never true: %s\n%.3000s", expression, tab.where("location.href + ' ' + document.body.innerText"))
 		}
 	}
 }
