@@ -382,6 +382,21 @@ func (f *configFlags) load(n need) (Config, error) {
 	return c, nil
 }
 
+// run is the Run of a command that takes no arguments and needs so much of the
+// configuration.
+func (f *configFlags) run(command string, n need, do func(ctx context.Context, c Config) error) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		if len(args) > 0 {
+			return cli.Usagef("%s takes no arguments", command)
+		}
+		c, err := f.load(n)
+		if err != nil {
+			return err
+		}
+		return do(ctx, c)
+	}
+}
+
 func configDefaultCommand() *cli.Command {
 	return &cli.Command{
 		Name:    "config default",
@@ -411,14 +426,7 @@ func configCheckCommand() *cli.Command {
 		Short:   "check a configuration and the keys it names",
 		Example: "upkeep-dns config check -config /etc/upkeep-dns.toml",
 		Flags:   func(fs *flag.FlagSet) { f.register(fs, true) },
-		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("config check takes no arguments")
-			}
-			c, err := f.load(needAll)
-			if err != nil {
-				return err
-			}
+		Run: f.run("config check", needAll, func(ctx context.Context, c Config) error {
 			if _, err := c.Log.fill(ctx); err != nil {
 				return err
 			}
@@ -427,6 +435,6 @@ func configCheckCommand() *cli.Command {
 			}
 			fmt.Println("The configuration is good.")
 			return nil
-		},
+		}),
 	}
 }

@@ -65,3 +65,12 @@ func TestConfigRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestNoArguments(t *testing.T) {
+	for _, command := range []string{"keygen", "ds", "key status", "dump", "config check", "serve"} {
+		args := append(strings.Fields(command), "-zone", zone, "more")
+		if _, errs, code := upkeepDNS(t, args...); code != 2 || !strings.Contains(errs, command+" takes no arguments") {
+			t.Errorf("%s: exit %d, %s", command, code, errs)
+		}
+	}
+}

@@ -37,14 +37,7 @@ Make the key before the delegation, and keep a copy of both files.`,
 			fs.StringVar(&algorithm, "algorithm", "ecdsap256sha256", "`ecdsap256sha256` or ed25519")
 			fs.BoolVar(&zsk, "zsk", false, "a key that only signs the zone's data, beside one that signs the keys")
 		},
-		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("keygen takes no arguments")
-			}
-			c, err := f.load(needZone)
-			if err != nil {
-				return err
-			}
+		Run: f.run("keygen", needZone, func(_ context.Context, c Config) error {
 			now := time.Now().UTC().Truncate(time.Second)
 			k, err := dnsserver.GenerateKey(c.Keys, c.Zone.Zone, algorithm, !zsk, dnsserver.Timing{Created: now, Publish: now, Activate: now, SyncPub: now})
 			if err != nil {
@@ -55,7 +48,7 @@ Make the key before the delegation, and keep a copy of both files.`,
 				fmt.Println(k.DS())
 			}
 			return nil
-		},
+		}),
 	}
 }
 
@@ -70,14 +63,7 @@ func dsCommand() *cli.Command {
 			f.register(fs, false)
 			fs.BoolVar(&anchor, "anchor", false, "print a trust anchor file for delv(1) instead")
 		},
-		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("ds takes no arguments")
-			}
-			c, err := f.load(needZone)
-			if err != nil {
-				return err
-			}
+		Run: f.run("ds", needZone, func(_ context.Context, c Config) error {
 			keys, err := loadKeys(c)
 			if err != nil {
 				return err
@@ -100,6 +86,6 @@ func dsCommand() *cli.Command {
 				fmt.Println("};")
 			}
 			return nil
-		},
+		}),
 	}
 }

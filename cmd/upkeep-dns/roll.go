@@ -22,20 +22,13 @@ func keyStatusCommand() *cli.Command {
 		Short:   "print the zone's keys, what they do now and what comes next",
 		Example: "upkeep-dns key status -config /etc/upkeep-dns.toml",
 		Flags:   func(fs *flag.FlagSet) { f.register(fs, false) },
-		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("key status takes no arguments")
-			}
-			c, err := f.load(needZone)
-			if err != nil {
-				return err
-			}
+		Run: f.run("key status", needZone, func(_ context.Context, c Config) error {
 			keys, err := loadKeys(c)
 			if err != nil {
 				return err
 			}
 			return printKeys(keys, time.Now())
-		},
+		}),
 	}
 }
 

@@ -85,21 +85,14 @@ A server may go on using the index meanwhile, except on Windows and OpenBSD;
 until the dump has ended its file grows.`,
 		Example: "upkeep-dns dump -state /var/lib/upkeep-dns | sha256sum",
 		Flags:   func(fs *flag.FlagSet) { f.register(fs, false) },
-		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("dump takes no arguments")
-			}
-			c, err := f.load(needIndex)
-			if err != nil {
-				return err
-			}
+		Run: f.run("dump", needIndex, func(_ context.Context, c Config) error {
 			store, err := openIndex(c)
 			if err != nil {
 				return err
 			}
 			defer store.Close()
 			return store.Dump(os.Stdout)
-		},
+		}),
 	}
 }
 
