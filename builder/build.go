@@ -313,7 +313,13 @@ func (b *build) fetch(ctx context.Context) ([]string, error) {
 				b.live(strings.TrimSpace(l))
 			}
 		}
-		return nil, classify(said, err)
+		f := classify(said, err, true)
+		var alarm *alarmError
+		if errors.As(f, &alarm) && !b.lied(ctx, said) {
+			b.s.logger.Error("the go command says that a module is not what the checksum database records, which this server finds it is; source can make it say so", "spec", b.spec.String(), "text", f.Text)
+			f = temporary("The go command says that a module is not what the checksum database records; this server finds that it is.", err)
+		}
+		return nil, f
 	}
 	return pl.standard(func(pkg string) bool {
 		fi, err := os.Stat(filepath.Join(b.tc.Root, "src", filepath.FromSlash(pkg)))
@@ -390,7 +396,7 @@ func (b *build) compile(ctx context.Context) error {
 	})
 	out.flush()
 	if err != nil {
-		return classify(said.String(), err)
+		return classify(said.String(), err, false)
 	}
 	return nil
 }

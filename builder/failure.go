@@ -142,8 +142,10 @@ var rules = []rule{
 	{regexp.MustCompile(`(?m)^(?:\S*/)?link: .+$|^.*: relocation target \S+ not defined.*$|^.*function main is undeclared in the main package.*$|^.*missing function body.*$`), false, "The program does not link: $0"},
 }
 
-// classify explains a command that failed, from its output.
-func classify(output string, err error) *Failure {
+// classify explains a command that failed, from its output. What the go command
+// says of the checksum database it says while it fetches; later, only source can
+// say it.
+func classify(output string, err error, fetching bool) *Failure {
 	var exit *sandbox.ExitError
 	switch {
 	case errors.Is(err, sandbox.ErrTimeout):
@@ -159,7 +161,7 @@ func classify(output string, err error) *Failure {
 	case exit.Signal != "":
 		return temporary("The build was ended by the system ("+exit.Signal+").", err)
 	}
-	if m := securityRE.FindString(output); m != "" {
+	if m := securityRE.FindString(output); fetching && m != "" {
 		return &Failure{Text: "The module proxy served something else than the checksum database records. " + line(output, m), Err: &alarmError{"hash_mismatch", err}}
 	}
 	if m := memoryRE.FindString(output); m != "" {
@@ -168,7 +170,7 @@ func classify(output string, err error) *Failure {
 	if m := temporaryRE.FindString(output); m != "" {
 		return temporary("The build stopped for a reason that may pass: "+line(output, m), err)
 	}
-	if m := verifyingRE.FindString(output); m != "" {
+	if m := verifyingRE.FindString(output); fetching && m != "" {
 		l := line(output, m)
 		if missingRE.MatchString(l) {
 			return temporary("The checksum database does not know a dependency: "+l, err)

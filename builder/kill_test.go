@@ -48,7 +48,7 @@ func TestQueueGoesOn(t *testing.T) {
 			if slices.Contains(out, "Trying again in 1h0m0s.") {
 				break
 			}
-			<-change
+			await(t, "the first try fails", change)
 		}
 		specs = append(specs, s)
 	}
@@ -68,7 +68,7 @@ func TestQueueGoesOn(t *testing.T) {
 			if done {
 				break
 			}
-			<-change
+			await(t, "the queue goes on", change)
 		}
 		if j.res.State != StateSuccess {
 			t.Errorf("%s: %+v", s, j.res)
@@ -139,7 +139,7 @@ func TestLargeRunAlone(t *testing.T) {
 		if state == StateBuilding {
 			break
 		}
-		<-change
+		await(t, "the first is built", change)
 	}
 	for range 100 { // whatever makes the service look at its queue
 		ts.queue.mu.Lock()
@@ -156,7 +156,7 @@ func TestLargeRunAlone(t *testing.T) {
 			if done {
 				break
 			}
-			<-change
+			await(t, "all are built", change)
 		}
 		if j.res.State != StateFailed {
 			t.Errorf("%+v", j.res)
@@ -214,9 +214,10 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		endless := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 		sc := bufio.NewScanner(out)
-		if !sc.Scan() {
-			t.Fatalf("the server does not start: %v", sc.Err())
+		if !sc.Scan() || !endless.Stop() {
+			t.Fatalf("the server does not start within %v: %v", patience, sc.Err())
 		}
 		go io.Copy(io.Discard, out)
 		return cmd, sc.Text()
@@ -286,7 +287,7 @@ type killedBuild struct {
 // watch follows the events of a build.
 func (b *killedBuild) watch(t *testing.T, url string) {
 	b.lines = make(chan string, 1000)
-	resp, err := http.Get(url)
+	resp, err := (&http.Client{Timeout: patience}).Get(url) // nobody waits for longer for the events
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -386,6 +387,10 @@ func TestHostile(t *testing.T) {
 	m := module.Version{Path: "example.org/badzip", Version: "v1.0.0"}
 	e.publishZip(m, []byte("module example.org/badzip\n"), zipOf(t, map[string]string{"example.org/badzip@v1.0.0/main.go": "package main\n\nfunc main() {}\n", "../../escape": "x"}))
 
+	// Words of the go command for which the operator would be called.
+	e.publish("example.org/claim", "v1.0.0", "-- main.go --\npackage main\n\nimport \"embed\"\n\n//go:embed \"a\\nverifying example.org/dep@v1.0.0: checksum mismatch\\n\\nSECURITY ERROR\\nverifying module: example.org/none@v1.0.0: x\"\nvar f embed.FS\n\nfunc main() { _ = f }\n")
+	e.publish("example.org/claimlater", "v1.0.0", "-- main.go --\npackage main\n\nvar x int = \"SECURITY ERROR: checksum mismatch\"\n\nfunc main() { println(x) }\n")
+
 	e.publish("example.org/dash", "v1.0.0", "-- main.go --\npackage main\n\nfunc main() {}\n-- -o/main.go --\npackage main\n\nfunc main() { println(\"-o\") }\n")
 	var bomb strings.Builder // a constant of 16 GB
 	bomb.WriteString("-- main.go --\npackage main\n\nconst c0 = \"0123456789abcdef\"\n")
@@ -414,6 +419,8 @@ func TestHostile(t *testing.T) {
 		{"manypackages", true, []int{200}},
 		{"control", false, []int{500}},
 		{"badzip", false, []int{500}},
+		{"claim", false, []int{500}},
+		{"claimlater", false, []int{500}},
 		{"dash@v1.0.0/-o", false, []int{500}},
 		{"bomb", false, []int{500}},
 	} {
@@ -436,6 +443,9 @@ func TestHostile(t *testing.T) {
 	}
 	if _, err := os.Stat("/tmp/upkeep-generated"); err == nil {
 		t.Error("go generate ran")
+	}
+	if alarms := ts.Status(t.Context()).Alarms; len(alarms) > 0 {
+		t.Errorf("alarms: %+v", alarms)
 	}
 	if left, _ := filepath.Glob(filepath.Join(ts.workDir, "build-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)

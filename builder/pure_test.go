@@ -71,7 +71,7 @@ func TestClassify(t *testing.T) {
 		{"main.go:3:5: undefined: y", temp, "killed", &sandbox.ExitError{Code: -1, Signal: "killed"}},
 		{"main.go:3:5: undefined: y", temp, "could not run", errors.New("fork failed")},
 	} {
-		f := classify(tc.output, tc.err)
+		f := classify(tc.output, tc.err, true)
 		got := temp
 		switch {
 		case f.Permanent && f.NotFound:
@@ -85,6 +85,30 @@ func TestClassify(t *testing.T) {
 		}
 		if got != tc.want || !strings.Contains(f.Text, tc.text) || strings.ContainsAny(f.Text, "\n\x00") {
 			t.Errorf("%q, %v: %s %q, want %s %q", tc.output, tc.err, got, f.Text, tc.want, tc.text)
+		}
+		if f := classify(tc.output, tc.err, false); errors.As(f, &alarm) {
+			t.Errorf("%q: an alarm by what the compiler says", tc.output)
+		}
+	}
+}
+
+func TestClaimed(t *testing.T) {
+	for _, tc := range []struct {
+		output string
+		want   []string
+	}{
+		{"verifying example.org/x@v1.0.0: checksum mismatch\n\tdownloaded: h1:a\n\nSECURITY ERROR\n", []string{"example.org/x@v1.0.0"}},
+		{"go: example.org/y@v1.0.0: verifying go.mod: checksum mismatch", []string{"example.org/y@v1.0.0"}},
+		{"../mod/example.org/x@v1.0.0/main.go:3:8: example.org/Y@v1.0.0-rc.1: verifying module: example.org/Y@v1.0.0-rc.1: note has no verifiable signatures", []string{"example.org/Y@v1.0.0-rc.1"}},
+		{"go: downloading example.org/y v1.0.0\nmain.go:5:12: pattern a@v1\nSECURITY ERROR -o@v1 /etc/passwd@v1.0.0\n", nil},
+		{strings.Repeat("verifying module: example.org/x@v1.0.0 ", 50), []string{"example.org/x@v1.0.0"}},
+	} {
+		var got []string
+		for _, m := range claimed(tc.output) {
+			got = append(got, m.String())
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%q: %q, want %q", tc.output, got, tc.want)
 		}
 	}
 }
