@@ -56,9 +56,12 @@ func (l *lazySources) open(cfg Config) (*sources.Versions, *sources.Binaries, er
 }
 
 // prepare makes what a new configuration asks for, unless it is wrong, and
-// reads the files that it names again, such as the anchor. Nothing of it is in
-// force before settle(true); what is under way then ends with the old one.
+// reads the files that it names again, such as the anchor. What was wrong before
+// may stay so: else a service without sources could not get another setting.
+// Nothing of it is in force before settle(true); what is under way then ends with
+// the old one.
 func (l *lazySources) prepare(cfg Config) (settle func(accepted bool), err error) {
+	_, _, dBefore, fBefore := l.get()
 	v, b, dErr, fErr := l.open(cfg)
 	settle = func(accepted bool) {
 		if !accepted {
@@ -72,9 +75,15 @@ func (l *lazySources) prepare(cfg Config) (settle func(accepted bool), err error
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.cfg, l.v, l.b, l.dErr, l.fErr = cfg, v, b, nil, nil
+		l.cfg, l.v, l.b, l.dErr, l.fErr = cfg, v, b, dErr, fErr
 	}
-	if err := errors.Join(dErr, fErr); err != nil {
+	if dErr != nil && dBefore == nil {
+		err = dErr
+	}
+	if fErr != nil && fBefore == nil {
+		err = errors.Join(err, fErr)
+	}
+	if err != nil {
 		settle(false)
 		return nil, err
 	}

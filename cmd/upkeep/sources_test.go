@@ -69,3 +69,28 @@ func reload(l *lazySources, cfg Config) error {
 	}
 	return err
 }
+
+// A configuration may be read again whose sources are as wrong as they were, and
+// not one that breaks what is well.
+func TestReloadWithoutSources(t *testing.T) {
+	bare := defaultConfig()
+	bare.State, bare.Fetch.Dir = t.TempDir(), t.TempDir()
+	well := bare
+	well.Discovery.Zone = zonetest.ZoneName
+	var err error
+	if _, well.Fetch.Key, err = tlog.GenerateKey("build.test"); err != nil {
+		t.Fatal(err)
+	}
+	l := &lazySources{cfg: bare, log: slog.New(slog.DiscardHandler), metrics: metric.New()}
+	for i, step := range []struct {
+		cfg  Config
+		fine bool
+	}{{bare, true}, {well, true}, {bare, false}, {well, true}} {
+		if err := reload(l, step.cfg); (err == nil) != step.fine {
+			t.Errorf("step %d: %v", i, err)
+		}
+	}
+	if _, _, dErr, fErr := l.get(); dErr != nil || fErr != nil {
+		t.Errorf("what is in force: %v, %v", dErr, fErr)
+	}
+}
