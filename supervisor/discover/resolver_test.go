@@ -120,7 +120,7 @@ func (v validator) start(t *testing.T, tr *zonetest.Tree, anchor *dns.DS) (addr 
 		cmd := exec.Command(bin, args...)
 		cmd.Dir = dir
 		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &out
+		cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, time.Minute
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -144,14 +144,14 @@ func listens(addr string, done <-chan struct{}) bool {
 	q := new(dns.Msg)
 	q.SetQuestion("version.bind.", dns.TypeTXT)
 	q.Question[0].Qclass = dns.ClassCHAOS
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
 		select {
 		case <-done:
 			return false
 		default:
 		}
 		// It does not tell when it listens.
-		_, _, udp := (&dns.Client{Timeout: 200 * time.Millisecond}).Exchange(q, addr)
+		_, _, udp := (&dns.Client{Timeout: 2 * time.Second}).Exchange(q, addr)
 		_, _, tcp := (&dns.Client{Net: "tcp", Timeout: 10 * time.Second}).Exchange(q, addr)
 		if udp == nil && tcp == nil {
 			return true
@@ -168,7 +168,7 @@ func verdictOf(t *testing.T, addr, qname string) (string, *dns.Msg) {
 	q.SetQuestion(qname, dns.TypeTXT)
 	q.SetEdns0(udpSize, true)
 	q.AuthenticatedData = true
-	r, _, err := (&dns.Client{Net: "tcp", Timeout: 30 * time.Second}).Exchange(q, addr)
+	r, _, err := (&dns.Client{Net: "tcp", Timeout: time.Minute}).Exchange(q, addr)
 	switch {
 	case err != nil:
 		t.Fatalf("the resolver does not answer: %v", err)

@@ -23,7 +23,7 @@ func TestUnbound(t *testing.T) {
 	addr := validators[0].start(t, tr, tr.Root.Key.ToDS(dns.SHA256))
 	with := func(trust string) *Discoverer {
 		return discoverer(t, tr, func(c *Config, _ *Options) {
-			c.Sources, c.Trust, c.Timeout = []string{"udp://" + addr}, trust, config.Duration(8*time.Second)
+			c.Sources, c.Trust, c.Timeout = []string{"udp://" + addr}, trust, config.Duration(time.Minute)
 		})
 	}
 	for _, trust := range []string{TrustDNSSEC, TrustResolver} {

@@ -87,7 +87,13 @@ func verdicts(t *testing.T, program string, judge func(*testing.T, *zonetest.Tre
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, said := judge(t, tr, anchor, qname); want != "any" && got != want {
+			got, said := judge(t, tr, anchor, qname)
+			// On a busy machine a program may tire of waiting for answers, which it
+			// calls bad; what it finds bad it does again.
+			for tries := 0; tries < 3 && got == "bad" && want != "bad" && want != "any"; tries++ {
+				got, said = judge(t, tr, anchor, qname)
+			}
+			if want != "any" && got != want {
 				t.Errorf("%s says %s, want %s:\n%s", program, got, want, said)
 			}
 		})
@@ -103,7 +109,7 @@ func byDelv(t *testing.T, delv string, tr *zonetest.Tree, ds *dns.DS, qname stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	out, _ := exec.CommandContext(ctx, delv, "@"+host, "-p", port, "-a", anchor, "+root=.", "+tcp", qname, "TXT").CombinedOutput()
 	switch {

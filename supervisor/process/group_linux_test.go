@@ -106,7 +106,11 @@ func TestPatience(t *testing.T) {
 		t.Fatal(err)
 	}
 	for !exists(file) {
-		time.Sleep(5 * time.Millisecond)
+		select {
+		case <-p.Done():
+			t.Fatal(p.Exit())
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 	if killed, err := p.Stop(context.Background()); killed || err != nil || p.Exit().Code != 7 {
 		t.Errorf("stop: %v, %v, %v", killed, err, p.Exit())

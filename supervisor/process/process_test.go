@@ -97,8 +97,10 @@ func TestStop(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for !strings.Contains(out.String(), "ready") {
-			time.Sleep(time.Millisecond)
+		for end := time.Now().Add(2 * time.Minute); !strings.Contains(out.String(), "ready"); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: it does not start: %q", tc.script, out.String())
+			}
 		}
 		killed, err := p.Stop(context.Background())
 		if err != nil || killed != tc.killed {
@@ -122,13 +124,13 @@ func TestRecover(t *testing.T) {
 		}
 		return cmd
 	}
-	ended := func(cmd *exec.Cmd) bool {
+	ended := func(cmd *exec.Cmd, within time.Duration) bool {
 		done := make(chan struct{})
 		go func() { _ = cmd.Wait(); close(done) }()
 		select {
 		case <-done:
 			return true
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(within):
 			_ = cmd.Process.Kill()
 			<-done
 			return false
@@ -142,7 +144,7 @@ func TestRecover(t *testing.T) {
 	if err := r.write(record{Mark: "test-mark-of-another"}); err != nil {
 		t.Fatal(err)
 	}
-	if said, err := r.Recover(); err != nil || !strings.Contains(said, fmt.Sprint(cmd.Process.Pid)) || !ended(cmd) {
+	if said, err := r.Recover(); err != nil || !strings.Contains(said, fmt.Sprint(cmd.Process.Pid)) || !ended(cmd, 2*time.Minute) {
 		t.Errorf("by mark: %q, %v", said, err)
 	}
 	// The id is somebody else's by now: another start time.
@@ -152,7 +154,7 @@ func TestRecover(t *testing.T) {
 	if err := r.write(rec); err != nil {
 		t.Fatal(err)
 	}
-	if said, err := r.Recover(); err != nil || said != "" || ended(cmd) {
+	if said, err := r.Recover(); err != nil || said != "" || ended(cmd, 300*time.Millisecond) {
 		t.Errorf("another process with the id: %q, %v", said, err)
 	}
 	// Another boot: ids and marks mean nothing.
@@ -162,7 +164,7 @@ func TestRecover(t *testing.T) {
 	if err := r.write(rec); err != nil {
 		t.Fatal(err)
 	}
-	if said, err := r.Recover(); err != nil || said != "" || ended(cmd) {
+	if said, err := r.Recover(); err != nil || said != "" || ended(cmd, 300*time.Millisecond) {
 		t.Errorf("another boot: %q, %v", said, err)
 	}
 	if err := os.WriteFile(r.recordFile(), []byte("{"), 0o600); err != nil {

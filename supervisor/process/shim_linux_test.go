@@ -24,14 +24,14 @@ func script(t *testing.T, text string, change func(*Spec)) (out string, x Exit, 
 	t.Helper()
 	var b safeBuffer
 	s := Spec{File: sh(t), Name: "sh", Args: []string{"-c", text + "; echo end"}, Env: os.Environ(), Stop: syscall.SIGTERM,
-		Grace: 10 * time.Second, Output: NewOutput(&b, &b)}
+		Grace: time.Minute, Output: NewOutput(&b, &b)}
 	change(&s)
 	p, err := runner(t).Start(s)
 	if err != nil {
 		return "", Exit{}, err
 	}
 	<-p.Done()
-	for end := time.Now().Add(20 * time.Second); !strings.HasSuffix(b.String(), "end\n") && p.Exit().Code == 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !strings.HasSuffix(b.String(), "end\n") && p.Exit().Code == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("its output ends with %q", b.String())
 		}

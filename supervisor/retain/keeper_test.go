@@ -93,7 +93,7 @@ func (r *rig) start(words string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	s := process.Spec{File: exe, Name: "service", Stop: syscall.SIGTERM, Grace: 10 * time.Second, Output: process.NewOutput(&r.out, &r.out),
+	s := process.Spec{File: exe, Name: "service", Stop: syscall.SIGTERM, Grace: time.Minute, Output: process.NewOutput(&r.out, &r.out),
 		Env: append(os.Environ(), append(r.env, fmt.Sprintf("%s=lifeline=%d %s", envService, os.Getpid(), words))...)}
 	if !r.plain && !r.keeper.Plain() {
 		s.Handover, s.TellBinds = r, true
@@ -115,7 +115,7 @@ func (r *rig) stop() {
 
 // get asks the service, over a connection of its own, which process it is.
 func get(addr, query string) (string, error) {
-	hc := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	hc := http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := hc.Get("http://" + addr + "/" + query)
 	if err != nil {
 		return "", err
@@ -128,7 +128,7 @@ func get(addr, query string) (string, error) {
 // up waits until the service answers.
 func (r *rig) up(addr string) {
 	r.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		pid, err := get(addr, "")
 		if err == nil && pid == fmt.Sprint(r.proc.Pid()) {
 			return
@@ -202,7 +202,7 @@ func TestRestart(t *testing.T) {
 			if s := <-answer; s != fmt.Sprint(r.proc.Pid()) {
 				t.Fatalf("%s answers; want process %d", s, r.proc.Pid())
 			}
-			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			_ = c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 			buf := make([]byte, 10)
 			if n, err := c.Read(buf); err != nil || string(buf[:n]) != "hello" {
 				t.Errorf("the datagram sent meanwhile: %q, %v", buf[:n], err)
@@ -219,7 +219,7 @@ func TestRestart(t *testing.T) {
 }
 
 func dialled(addr string) error {
-	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	c, err := net.DialTimeout("tcp", addr, time.Minute)
 	if err == nil {
 		c.Close()
 	}
@@ -235,7 +235,7 @@ func (r *rig) lostFor(reason string) int {
 // until waits for what happens elsewhere.
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !cond(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("waiting in vain until " + what)
 		}
