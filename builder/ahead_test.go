@@ -78,13 +78,11 @@ func TestBuildAhead(t *testing.T) {
 	newer := asked.Spec
 	newer.Version = "v1.1.0"
 	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key, change: change})
-	for {
+	until(t, "the newer version is built ahead", func() bool {
 		building, queued := ts.queue.list()
-		if _, ok := ts.log.Find(newer.String()); ok && len(building)+len(queued) == 0 {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		_, ok := ts.log.Find(newer.String())
+		return ok && len(building)+len(queued) == 0
+	})
 	res, err := ts.Result(newer)
 	if err != nil || !res.Ahead || res.State != StateSuccess {
 		t.Errorf("%+v, %v", res, err)

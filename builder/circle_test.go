@@ -187,16 +187,12 @@ func TestForeignVerifierAsksBack(t *testing.T) {
 				return
 			}
 			// Their record is looked at after ours was logged.
-			for {
-				res, err = ts.Result(sp)
-				if err != nil {
+			until(t, "their record is looked at", func() bool {
+				if res, err = ts.Result(sp); err != nil {
 					t.Fatal(err)
 				}
-				if len(res.Pending) == 0 {
-					break
-				}
-				time.Sleep(5 * time.Millisecond)
-			}
+				return len(res.Pending) == 0
+			})
 			agreed := slices.ContainsFunc(res.Agreed, func(a Agreement) bool { return a.Key == f.key && a.LogID == 0 })
 			if alarm := len(ts.Status(t.Context()).Alarms) > 0; alarm != tc.alarm || agreed == tc.alarm {
 				t.Errorf("agreed %+v, alarms %v", res.Agreed, ts.Status(t.Context()).Alarms)
@@ -271,22 +267,19 @@ func TestConfirmAgain(t *testing.T) {
 	if _, err := ts.lookup(t, sp.String()); err != nil {
 		t.Fatal(err)
 	}
-	<-asked
+	await(t, "the verifier is asked", asked)
 	ts.stop()
 	mu.Lock()
 	up = true
 	mu.Unlock()
 	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key, change: change})
-	for {
+	until(t, "the verifier is asked again", func() bool {
 		res, err := ts.Result(sp)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(res.Pending) == 0 && len(res.Agreed) == 1 && res.Agreed[0].LogID == 0 {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+		return len(res.Pending) == 0 && len(res.Agreed) == 1 && res.Agreed[0].LogID == 0
+	})
 }
 
 // Whom a lookup is turned away for.
@@ -313,12 +306,11 @@ func TestCircles(t *testing.T) {
 				ctx, done = c.wait(t.Context(), tc.spec, tc.addr)
 			}
 			end := c.ask(one, []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")})
-			for due := false; !due; {
+			until(t, "the grace is over", func() bool {
 				c.mu.Lock()
-				due = c.asked[0].due
-				c.mu.Unlock()
-				time.Sleep(time.Millisecond)
-			}
+				defer c.mu.Unlock()
+				return c.asked[0].due
+			})
 			if !early {
 				ctx, done = c.wait(t.Context(), tc.spec, tc.addr)
 			}

@@ -285,7 +285,7 @@ func TestAbandoned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-arrived
+	await(t, "the proxy is asked", arrived)
 	j := ts.queue.join(s)
 	if j == nil {
 		t.Fatal("no job")
@@ -297,11 +297,7 @@ func TestAbandoned(t *testing.T) {
 		if done {
 			break
 		}
-		select {
-		case <-change:
-		case <-t.Context().Done():
-			t.Fatal("it goes on")
-		}
+		await(t, "the build ends", change)
 	}
 	if j.res.State != StateTempFailed {
 		t.Errorf("result %+v", j.res)

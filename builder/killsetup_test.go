@@ -83,9 +83,10 @@ func killWhileSettingUp(t *testing.T, confined, long bool) {
 		}
 		defer cmd.Wait()
 		defer cmd.Process.Kill()
+		endless := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 		sc := bufio.NewScanner(out)
-		if !sc.Scan() {
-			t.Fatalf("the server does not start: %v", sc.Err())
+		if !sc.Scan() || !endless.Stop() {
+			t.Fatalf("the server does not start within %v: %v", patience, sc.Err())
 		}
 		b := &killedBuild{ended: make(chan struct{})}
 		b.watch(t, sc.Text()+"/"+sp+"events")

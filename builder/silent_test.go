@@ -50,20 +50,18 @@ func TestVerifierSilent(t *testing.T) {
 				ended[i] = res
 			}
 		})
-		for made := false; !made; { // its binary is there
+		until(t, "its binary is there", func() bool {
 			ts.queue.mu.Lock()
+			defer ts.queue.mu.Unlock()
 			j := ts.queue.jobs[sp]
-			made = j != nil && j.made != nil
-			ts.queue.mu.Unlock()
-			time.Sleep(time.Millisecond)
-		}
+			return j != nil && j.made != nil
+		})
 	}
-	for n := 0; n < len(specs)-2; {
-		time.Sleep(time.Millisecond)
+	until(t, "the oldest give way", func() bool {
 		mu.Lock()
-		n = len(ended)
-		mu.Unlock()
-	}
+		defer mu.Unlock()
+		return len(ended) >= len(specs)-2
+	})
 	mu.Lock()
 	defer mu.Unlock()
 	for i := range 2 {
@@ -124,18 +122,13 @@ func TestVerifiersBehind(t *testing.T) {
 		t.Errorf("a record with agreements to come: Cache-Control %q, ETag %q", cc, before.Header.Get("ETag"))
 	}
 	close(logged)
-	for len(ts.Status(t.Context()).Alarms) == 0 {
-		time.Sleep(time.Millisecond)
-	}
-	for {
+	until(t, "an alarm", func() bool { return len(ts.Status(t.Context()).Alarms) > 0 })
+	until(t, "only the silent one is waited for", func() bool {
 		res, err := ts.Result(truth.Spec)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if slices.Equal(res.Pending, []string{silentKey}) {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+		return slices.Equal(res.Pending, []string{silentKey})
+	})
 	silent.Close()
 }
