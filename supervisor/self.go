@@ -335,7 +335,7 @@ func (e *Engine) selfStatus(now time.Time) SelfStatus {
 	if e.stateErr != nil {
 		s.StateErr = e.stateErr.Error()
 	}
-	if e.deps.UpdatesErr != nil {
+	if e.deps.UpdatesErr != nil && s.ConfigErr == "" { // what the last reading found comes first
 		s.ConfigErr = e.deps.UpdatesErr.Error()
 	}
 	d := &e.doc.Self

@@ -35,7 +35,7 @@ func (e *Engine) summary(s *Status) (Code, string) {
 	}
 	c := s.Plan.Candidate
 	if c != nil && last != nil && last.To == c.Pair && (last.Result == ResultRefused || last.Result == ResultFailed) {
-		return CodeFailing, fmt.Sprintf("The update to %s was %s: %s", c.Version, last.Result, last.Reason)
+		return CodeFailing, fmt.Sprintf("The update to %s %s: %s", c.Version, last.Words(), last.Reason)
 	}
 	if s.Knowledge.Silent {
 		text := "No fresh answer about versions since " + s.Knowledge.StaleSince.Local().Format("Mon 2 Jan 15:04") + ", answers may be dropped on the way"
@@ -62,6 +62,14 @@ func (e *Engine) summary(s *Status) (Code, string) {
 		return CodePending, fmt.Sprintf("%s is available, not installed by itself: %s.", describeCandidate(c), s.Plan.Reason)
 	}
 	return CodePending, fmt.Sprintf("Update to %s %s.", describeCandidate(c), whenWords(s.Now, c.When))
+}
+
+// Words say how an update ended that touched nothing, in a sentence about it.
+func (r *Result) Words() string {
+	if r.Result == ResultFailed {
+		return r.Result
+	}
+	return "was " + r.Result // refused or cancelled
 }
 
 // maxBlind is how long discovery may fail before the status is "failing".

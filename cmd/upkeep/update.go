@@ -170,9 +170,5 @@ func follow(ctx context.Context, c *supervisor.Client) error {
 	case supervisor.ResultRolledBack:
 		return fmt.Errorf("%s was rolled back to %s: %s", result.To, result.From, result.Reason)
 	}
-	end := "was " + result.Result // refused or cancelled
-	if result.Result == supervisor.ResultFailed {
-		end = result.Result
-	}
-	return fmt.Errorf("the update to %s %s: %s", result.To, end, result.Reason)
+	return fmt.Errorf("the update to %s %s: %s", result.To, result.Words(), result.Reason)
 }
