@@ -21,17 +21,25 @@ const dohType = "application/dns-message"
 // DoH returns the handler of DNS over HTTPS.
 func (s *Server) DoH() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		packet, code, err := dohQuery(w, r)
-		if err != nil {
-			http.Error(w, err.Error(), code)
-			return
-		}
 		ap, err := netip.ParseAddrPort(r.RemoteAddr)
 		if err != nil {
 			http.Error(w, "no address", http.StatusInternalServerError)
 			return
 		}
-		out := s.Answer(r.Context(), packet, Client{netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), HTTPS})
+		client := Client{netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), HTTPS}
+		leave, ok := s.EnterStream(client)
+		if !ok {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "too many queries at once", http.StatusServiceUnavailable)
+			return
+		}
+		defer leave()
+		packet, code, err := dohQuery(w, r)
+		if err != nil {
+			http.Error(w, err.Error(), code)
+			return
+		}
+		out := s.Answer(r.Context(), packet, client)
 		if len(out) == 0 {
 			http.Error(w, "the message is not a DNS query", http.StatusBadRequest)
 			return

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,26 @@ func TestDoH(t *testing.T) {
 		if resp.StatusCode != tc.code {
 			t.Errorf("%s %s: %s; want %d", tc.r.Method, tc.r.URL, resp.Status, tc.code)
 		}
+	}
+	// As many queries may be under way as connections.
+	var leave []func()
+	for range s.cfg.ConnsPerIP {
+		l, ok := s.EnterStream(Client{netip.MustParseAddrPort("127.0.0.1:1"), HTTPS})
+		if !ok {
+			t.Fatal("the limit came early")
+		}
+		leave = append(leave, l)
+	}
+	for i, want := range []int{503, 200} {
+		resp, err := web.Client().Do(get(packet))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s; want %d", resp.Status, want)
+		}
+		leave[i]()
 	}
 	if n := freshness(mustRespond(s.h, question("missing."+testZone, dns.TypeTXT, false))); n != 60 {
 		t.Errorf("a denial is fresh for %d s", n)

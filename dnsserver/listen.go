@@ -29,15 +29,16 @@ func DefaultListenConfig() ListenConfig {
 
 // A Server answers on sockets.
 type Server struct {
-	h     *Handler
-	cfg   ListenConfig
-	wg    sync.WaitGroup // those who read queries
-	ctx   context.Context
-	stop  context.CancelFunc
-	sign  chan pending
-	swg   sync.WaitGroup // those who sign
-	idle  chan struct{}  // closed when nothing more will have to be signed
-	conns connLimit
+	h       *Handler
+	cfg     ListenConfig
+	wg      sync.WaitGroup // those who read queries
+	ctx     context.Context
+	stop    context.CancelFunc
+	sign    chan pending
+	swg     sync.WaitGroup // those who sign
+	idle    chan struct{}  // closed when nothing more will have to be signed
+	conns   *connLimit
+	streams *connLimit // queries under way on connections that carry many at once
 
 	mu   sync.Mutex
 	open map[netip.AddrPort]context.CancelFunc // what Listen opened
@@ -66,7 +67,7 @@ func NewServer(h *Handler, cfg ListenConfig) *Server {
 	h.idle.Store(int64(cfg.Idle))
 	s := &Server{h: h, cfg: cfg, open: map[netip.AddrPort]context.CancelFunc{}, sign: make(chan pending, signQueue), idle: make(chan struct{})}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.conns = connLimit{total: cfg.Conns, perIP: cfg.ConnsPerIP, open: map[netip.Prefix]int{}}
+	s.conns, s.streams = newConnLimit(cfg.Conns, cfg.ConnsPerIP), newConnLimit(cfg.Conns, cfg.ConnsPerIP)
 	for range runtime.GOMAXPROCS(0) {
 		s.swg.Go(s.signer)
 	}
@@ -78,9 +79,8 @@ func NewServer(h *Handler, cfg ListenConfig) *Server {
 func (s *Server) SetLimits(cfg ListenConfig) {
 	cfg.fill()
 	s.h.idle.Store(int64(cfg.Idle))
-	s.conns.mu.Lock()
-	defer s.conns.mu.Unlock()
-	s.conns.total, s.conns.perIP = cfg.Conns, cfg.ConnsPerIP
+	s.conns.set(cfg.Conns, cfg.ConnsPerIP)
+	s.streams.set(cfg.Conns, cfg.ConnsPerIP)
 }
 
 // StopListening ends what Listen began at an address. Connections go on until
@@ -267,6 +267,18 @@ func (s *Server) Answer(ctx context.Context, packet []byte, c Client) []byte {
 	case <-s.ctx.Done():
 		return nil
 	}
+}
+
+// EnterStream counts a query on a connection of HTTPS or QUIC, where many can be
+// under way and each holds its packet: there may be as many of them in all, and
+// from one address, as connections. When there is room, leave is to be called when
+// it has been answered.
+func (s *Server) EnterStream(c Client) (leave func(), ok bool) {
+	if !s.streams.enter(c.Addr.Addr()) {
+		s.h.stat.refusedConns.Add(1)
+		return nil, false
+	}
+	return func() { s.streams.leave(c.Addr.Addr()) }, true
 }
 
 // Enter counts a connection of another transport against the limits. When

@@ -31,7 +31,7 @@ var (
 	descLimited   = desc("rate_limited_total", "Answers dropped or cut because of the rate limit.")
 	descOverload  = desc("sign_queue_full_total", "Queries sent to TCP because too many waited for a signature.")
 	descConns     = desc("connections", "Connections that are open.")
-	descRefused   = desc("connections_refused_total", "Connections closed at once because of a limit.")
+	descRefused   = desc("connections_refused_total", "Connections, and queries on those of HTTPS and QUIC, refused because of a limit.")
 	descLatency   = desc("answer_seconds", "Time from reading a query to having sent its answer.")
 	descSize      = desc("log_size", "Records of the log that the index has, which is the zone's serial.")
 	descAge       = desc("index_age_seconds", "Time since the index last had word from the log.")

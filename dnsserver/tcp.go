@@ -18,6 +18,16 @@ type connLimit struct {
 	open         map[netip.Prefix]int
 }
 
+func newConnLimit(total, perIP int) *connLimit {
+	return &connLimit{total: total, perIP: perIP, open: map[netip.Prefix]int{}}
+}
+
+func (l *connLimit) set(total, perIP int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.total, l.perIP = total, perIP
+}
+
 // clientPrefix is what counts as one client: an IPv4 address or an IPv6 /64.
 func clientPrefix(a netip.Addr) netip.Prefix {
 	bits := 32

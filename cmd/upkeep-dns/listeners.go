@@ -182,7 +182,8 @@ func (l *listeners) start(ctx context.Context, p place) (stop func(), err error)
 	mux := http.NewServeMux()
 	mux.Handle(dnsserver.DoHPath, l.srv.DoH())
 	ctx, cancel := context.WithCancel(ctx)
-	serveMux(ctx, l.wg, &http.Server{Handler: mux, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100}}, l.overTLS(l.srv.Limited(tcp, dnsserver.HTTPS), "h2", "http/1.1", acme.Proto), l.log)
+	h2 := &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 64 << 10} // a query fits
+	serveMux(ctx, l.wg, &http.Server{Handler: mux, HTTP2: h2}, l.overTLS(l.srv.Limited(tcp, dnsserver.HTTPS), "h2", "http/1.1", acme.Proto), l.log)
 	return cancel, nil
 }
 

@@ -1,8 +1,8 @@
 // Package doq answers DNS queries over dedicated QUIC connections (RFC 9250).
 //
 // It trusts nothing that comes over a connection: connections are limited by
-// the server's own limits, streams and their bytes by QUIC's flow control, and
-// each stream carries one query. There are no files.
+// the server's own limits, and so are queries under way; streams and their bytes
+// also by QUIC's flow control. Each stream carries one query. There are no files.
 package doq
 
 import (
@@ -48,7 +48,7 @@ func Serve(ctx context.Context, srv *dnsserver.Server, conn net.PacketConn, conf
 		MaxIdleTimeout: idle, HandshakeIdleTimeout: 5 * time.Second,
 		MaxIncomingStreams: maxStreams, MaxIncomingUniStreams: -1,
 		InitialStreamReceiveWindow: 8 << 10, MaxStreamReceiveWindow: 128 << 10,
-		InitialConnectionReceiveWindow: 64 << 10, MaxConnectionReceiveWindow: 1 << 20,
+		InitialConnectionReceiveWindow: 64 << 10, MaxConnectionReceiveWindow: 256 << 10,
 	})
 	if err != nil {
 		return fmt.Errorf("listening for QUIC: %w", err)
@@ -101,6 +101,13 @@ var errProtocol = errors.New("protocol error")
 
 // serveStream reads one query, answers it and ends the stream.
 func serveStream(ctx context.Context, srv *dnsserver.Server, s *quic.Stream, client dnsserver.Client) error {
+	leave, ok := srv.EnterStream(client)
+	if !ok {
+		s.CancelRead(excessiveLoad)
+		s.CancelWrite(excessiveLoad)
+		return nil
+	}
+	defer leave()
 	defer s.Close()
 	if err := s.SetDeadline(time.Now().Add(streamTime)); err != nil {
 		return err

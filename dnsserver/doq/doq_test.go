@@ -25,7 +25,7 @@ const zone = "l.upkeep.test."
 // patient is the client's configuration: a busy machine takes its time.
 var patient = &quic.Config{HandshakeIdleTimeout: time.Minute, MaxIdleTimeout: 2 * time.Minute}
 
-func start(t *testing.T) (addr string, conf *tls.Config) {
+func start(t *testing.T) (addr string, conf *tls.Config, srv *dnsserver.Server) {
 	t.Helper()
 	dir := t.TempDir()
 	if _, err := dnsserver.GenerateKey(dir, zone, "ecdsap256sha256", true, dnsserver.Timing{}); err != nil {
@@ -44,7 +44,7 @@ func start(t *testing.T) (addr string, conf *tls.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := dnsserver.NewServer(h, dnsserver.ListenConfig{})
+	srv = dnsserver.NewServer(h, dnsserver.ListenConfig{ConnsPerIP: 2})
 	web := httptest.NewTLSServer(nil) // for its certificate
 	t.Cleanup(web.Close)
 	pool := x509.NewCertPool()
@@ -64,7 +64,7 @@ func start(t *testing.T) (addr string, conf *tls.Config) {
 		conn.Close()
 		srv.Close()
 	})
-	return conn.LocalAddr().String(), &tls.Config{RootCAs: pool, ServerName: "example.com", NextProtos: []string{"doq"}}
+	return conn.LocalAddr().String(), &tls.Config{RootCAs: pool, ServerName: "example.com", NextProtos: []string{"doq"}}, srv
 }
 
 // ask sends bytes on a stream of its own, and returns what comes back.
@@ -99,7 +99,7 @@ func query() *dns.Msg {
 }
 
 func TestDoQ(t *testing.T) {
-	addr, conf := start(t)
+	addr, conf, _ := start(t)
 	c, err := quic.DialAddr(t.Context(), addr, conf, patient)
 	if err != nil {
 		t.Fatal(err)
@@ -114,9 +114,34 @@ func TestDoQ(t *testing.T) {
 	}
 }
 
+// With too many queries under way one is refused; the connection goes on.
+func TestTooMany(t *testing.T) {
+	addr, conf, srv := start(t)
+	c, err := quic.DialAddr(t.Context(), addr, conf, patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseWithError(0, "")
+	var leave func()
+	for range 2 {
+		var ok bool
+		if leave, ok = srv.EnterStream(dnsserver.Client{Addr: netip.MustParseAddrPort("127.0.0.1:1"), Transport: dnsserver.QUIC}); !ok {
+			t.Fatal("the limit came early")
+		}
+	}
+	var reset *quic.StreamError
+	if b, err := ask(t, c, framed(query())); !errors.As(err, &reset) || reset.ErrorCode != excessiveLoad {
+		t.Errorf("%x, %v; want a refusal", b, err)
+	}
+	leave()
+	if b, err := ask(t, c, framed(query())); err != nil || len(b) < 2 {
+		t.Errorf("%x, %v", b, err)
+	}
+}
+
 // Each of these ends the connection with the error that RFC 9250 wants.
 func TestProtocolErrors(t *testing.T) {
-	addr, conf := start(t)
+	addr, conf, _ := start(t)
 	withID := query()
 	withID.Id = 7
 	keepalive := query()
