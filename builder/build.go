@@ -24,6 +24,7 @@ type build struct {
 	s     *Service
 	spec  spec.Spec
 	large bool         // may have all memory
+	again bool         // an earlier try failed
 	live  func(string) // lines for people
 
 	tc     toolchain.Toolchain
@@ -263,6 +264,10 @@ func (b *build) env() []string {
 	}
 }
 
+func (b *build) collector() []string {
+	return collector(b.s.memory(b.large), runtime.NumCPU(), b.again)
+}
+
 // install returns the command that the bytes of a build are defined by.
 func (b *build) install(extra ...string) []string {
 	goroot, _, _, _, _, _ := b.mounts()
@@ -349,6 +354,7 @@ func (b *build) fillStd(ctx context.Context, pkgs []string) error {
 		env := slices.DeleteFunc(b.env(), func(kv string) bool {
 			return strings.HasPrefix(kv, "GOMODCACHE=") || strings.HasPrefix(kv, "GOCACHE=") || strings.HasPrefix(kv, "HOME=") || strings.HasPrefix(kv, "TMPDIR=")
 		})
+		env = append(env, b.collector()...)
 		env = append(env, "GOCACHE="+p(std), "GOMODCACHE="+p(work)+"/mod", "HOME="+p(work), "GOPATH="+p(work)+"/gopath", "TMPDIR="+p(work)+"/tmp",
 			"GOPROXY=off", "GOSUMDB=off", "GOFLAGS=")
 		err = b.s.sb.Run(ctx, sandbox.Job{
@@ -390,7 +396,7 @@ func (b *build) compile(ctx context.Context) error {
 	}
 	err := b.runGo(ctx, sandbox.Job{
 		Args: b.install(extra...),
-		Env:  append(b.env(), "GOPATH="+p(work)+"/gopath", "GOPROXY=file://"+p(proxy), "GOSUMDB=off", "GOFLAGS="),
+		Env:  append(append(b.env(), b.collector()...), "GOPATH="+p(work)+"/gopath", "GOPROXY=file://"+p(proxy), "GOSUMDB=off", "GOFLAGS="),
 		Dir:  p(work), Mounts: append(b.baseMounts(), proxy),
 		Limits: b.s.limits(b.s.cfg.CompileTimeout.D(), b.large), Output: out,
 	})

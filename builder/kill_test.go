@@ -100,6 +100,26 @@ func TestFits(t *testing.T) {
 	}
 }
 
+// Compilers may take memory for time where there is enough of it for as many as
+// run at once, once.
+func TestCollector(t *testing.T) {
+	for _, tc := range []struct {
+		memory     int64
+		processors int
+		again      bool
+		want       []string
+	}{
+		{8 << 30, 3, false, []string{"GOGC=400", "GOMEMLIMIT=2147483648"}},
+		{8 << 30, 3, true, nil},
+		{2 << 30, 3, false, nil},
+		{8 << 30, 15, false, nil},
+	} {
+		if got := collector(tc.memory, tc.processors, tc.again); !slices.Equal(got, tc.want) {
+			t.Errorf("%+v: %q", tc, got)
+		}
+	}
+}
+
 // Builds that need all memory run one at a time, and nothing beside them.
 func TestLargeRunAlone(t *testing.T) {
 	e := newEcosystem(t)

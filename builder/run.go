@@ -34,6 +34,17 @@ func (s *Service) limits(wall time.Duration, large bool) sandbox.Limits {
 		FileSize: int64(s.cfg.MaxWork) << 20, TmpSize: 64 << 20}
 }
 
+// collector returns how compilers and linker collect garbage: where memory is
+// plenty they take a fifth less processor time with more of it. What they make
+// does not depend on it. A build that may have failed by it goes without.
+func collector(memory int64, processors int, again bool) []string {
+	each := memory / int64(processors+1) // the go command starts one for each processor
+	if again || each < 1<<30 {
+		return nil
+	}
+	return []string{"GOGC=400", fmt.Sprintf("GOMEMLIMIT=%d", each)}
+}
+
 // fits reports whether one more build may start beside those that run; a large
 // one, which counts as many as there may be, runs alone.
 func fits(running, parallel int64, large bool) bool {
@@ -131,7 +142,7 @@ func (s *Service) work(serving, ctx context.Context, j *job, release func()) {
 	started := time.Now()
 	logger := s.logger.With("spec", j.spec.String())
 	logger.Info("build starts", "try", j.tries, "client", j.client)
-	b := &build{s: s, spec: j.spec, large: j.large, live: func(l string) { s.queue.line(j, l) }}
+	b := &build{s: s, spec: j.spec, large: j.large, again: j.tries > 1, live: func(l string) { s.queue.line(j, l) }}
 	var out built
 	var err error
 	if j.out != nil && s.blobs.has(fmt.Sprintf("%x", j.out.sha256)) {
