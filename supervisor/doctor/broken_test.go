@@ -28,6 +28,7 @@ func TestEveryBrokenLink(t *testing.T) {
 			}
 			cfg := discover.DefaultConfig()
 			cfg.Zone, cfg.Sources, cfg.Anchor = zonetest.ZoneName, []string{"tcp://" + tr.Addr}, file
+			cfg.Timeout = config.Duration(time.Minute) // for the slowest machine
 			if tc.Name == "silence" {
 				cfg.Timeout = config.Duration(200 * time.Millisecond)
 			}
