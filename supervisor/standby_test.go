@@ -215,7 +215,7 @@ func TestStopInTakeOver(t *testing.T) {
 			b.order.Config.Self.Probation = config.Duration(time.Second)
 			t.Cleanup(b.endAll)
 			b.run()
-			<-b.done                                                             // the new version, in command
+			b.ends()                                                             // the new version, in command
 			time.Sleep(time.Duration(rand.Int64N(int64(50 * time.Millisecond)))) // the fault is an instant
 			for _, pid := range b.upkeeps() {
 				_ = syscall.Kill(pid, syscall.SIGTERM)
