@@ -217,6 +217,8 @@ func testKillAtEveryBoundary(t *testing.T) {
 					}
 					o.kill()
 					return
+				case <-time.After(2 * time.Minute):
+					t.Fatalf("neither killed at write %d nor done\n%s", at, o.out.String())
 				}
 				o.order.At = 0
 				o.run()
