@@ -75,7 +75,7 @@ func (e *Engine) relieve(ctx context.Context, c *net.UnixConn) error {
 
 func (e *Engine) mayGiveWay() error {
 	switch {
-	case e.stopping:
+	case e.stopping || e.runCtx.Err() != nil:
 		return errors.New("upkeep is ending")
 	case e.busy() || e.selfBusy():
 		return errors.New("an update is under way")

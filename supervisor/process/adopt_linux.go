@@ -22,15 +22,16 @@ func (r *OS) Adopt(b *handoff.Bundle, s Spec) (Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("taking over the service: process %d: %w", h.Pid, err)
 	}
-	// The descriptor first: what is compared is what it stands for, or has ended.
-	if start, err := startTime(h.Pid); err != nil || start != h.Start {
-		unix.Close(fd)
-		return nil, fmt.Errorf("taking over the service: process %d has ended", h.Pid)
-	}
 	proc, err := os.FindProcess(h.Pid)
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("taking over the service: %w", err)
+	}
+	// Both first: what is compared is what they stand for, or has ended.
+	if start, err := startTime(h.Pid); err != nil || start != h.Start {
+		unix.Close(fd)
+		_ = proc.Release() // it can't fail
+		return nil, fmt.Errorf("taking over the service: process %d has ended", h.Pid)
 	}
 	r.last.Store(int64(h.Pid))
 	p := &osProcess{runner: r, spec: s, done: make(chan struct{}), proc: proc, pid: h.Pid, started: h.Started, mark: h.Mark}
