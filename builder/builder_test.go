@@ -236,6 +236,18 @@ func publishHello(e *ecosystem) {
 	e.publish("example.org/hello", "v1.0.1", strings.Replace(helloSource, "println(dep.Text)", "println(dep.Text, 1)", 1))
 }
 
+// hello returns an ecosystem with a command, and the record of an honest builder.
+func hello(t *testing.T) (*ecosystem, spec.Record) {
+	t.Helper()
+	e := newEcosystem(t)
+	publishHello(e)
+	rec, err := start(t, e, testOptions{}).lookup(t, "example.org/hello@v1.0.0/"+target()+"/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, rec
+}
+
 // The bytes must be those of a plain go install, in and out of the sandbox.
 func TestBytes(t *testing.T) {
 	e := newEcosystem(t)

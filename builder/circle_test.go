@@ -112,16 +112,8 @@ func (f *foreignBuilder) build(ctx context.Context, key string) error {
 // first, nothing waits for ever: without asks_back both say so soon, with it
 // both log. A different result is an alarm either way.
 func TestForeignVerifierAsksBack(t *testing.T) {
-	e := newEcosystem(t)
-	publishHello(e)
-	sp, err := spec.Parse("example.org/hello@v1.0.0/" + target() + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	truth, err := start(t, e, testOptions{}).lookup(t, sp.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	e, truth := hello(t)
+	sp := truth.Spec
 	lie := truth
 	lie.Sum = "0AAECAwQFBgcICQoLDA0ODxAREhM"
 	for _, tc := range []struct {
@@ -203,16 +195,8 @@ func TestForeignVerifierAsksBack(t *testing.T) {
 
 // When too few verifiers agree the next try asks them, and does not build again.
 func TestAskAgain(t *testing.T) {
-	e := newEcosystem(t)
-	publishHello(e)
-	sp, err := spec.Parse("example.org/hello@v1.0.0/" + target() + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	truth, err := start(t, e, testOptions{}).lookup(t, sp.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	e, truth := hello(t)
+	sp := truth.Spec
 	f := newForeignBuilder(t, truth)
 	f.refuse = 2
 	ts := start(t, e, testOptions{change: func(c *Config) {
@@ -232,16 +216,8 @@ func TestAskAgain(t *testing.T) {
 
 // A verifier whose record can't be had is asked again, also after a restart.
 func TestConfirmAgain(t *testing.T) {
-	e := newEcosystem(t)
-	publishHello(e)
-	sp, err := spec.Parse("example.org/hello@v1.0.0/" + target() + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	truth, err := start(t, e, testOptions{}).lookup(t, sp.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	e, truth := hello(t)
+	sp := truth.Spec
 	f := newForeignBuilder(t, truth)
 	asked := make(chan struct{}, 1)
 	var mu sync.Mutex

@@ -28,7 +28,7 @@ func (b *build) runGo(ctx context.Context, job sandbox.Job) error {
 			case <-done:
 				return
 			case <-tick.C:
-				if sizeOf(b.dir) > int64(b.s.cfg.MaxWork)<<20 {
+				if fullness(b.dir) > int64(b.s.cfg.MaxWork)<<20 {
 					cancel(errWorkFull)
 					return
 				}
@@ -42,16 +42,31 @@ func (b *build) runGo(ctx context.Context, job sandbox.Job) error {
 	return err
 }
 
+// sizeOf returns how many bytes the files in a folder have.
 func sizeOf(dir string) int64 {
-	var n int64
+	size, _ := contents(dir)
+	return size
+}
+
+// fullness is what a folder takes of the disk: empty files and folders do too.
+func fullness(dir string) int64 {
+	size, entries := contents(dir)
+	return size + int64(entries)*entrySize
+}
+
+// entrySize is about what a file or folder takes besides its bytes.
+const entrySize = 4096
+
+func contents(dir string) (size int64, entries int) {
 	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
 		if err != nil {
 			return nil // files come and go meanwhile
 		}
+		entries++
 		if fi, err := d.Info(); err == nil && fi.Mode().IsRegular() {
-			n += fi.Size()
+			size += fi.Size()
 		}
 		return nil
 	})
-	return n
+	return size, entries
 }

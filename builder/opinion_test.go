@@ -112,17 +112,8 @@ func TestVerifiersInACircle(t *testing.T) {
 
 // An opinion that is forged, or not followed by its record, counts as what it is.
 func TestOpinions(t *testing.T) {
-	e := newEcosystem(t)
-	publishHello(e)
-	sp, err := spec.Parse("example.org/hello@v1.0.0/" + target() + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	honest := start(t, e, testOptions{})
-	truth, err := honest.lookup(t, sp.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	e, truth := hello(t)
+	sp := truth.Spec
 	lie := truth
 	lie.Sum = "0AAECAwQFBgcICQoLDA0ODxAREhM"
 	other := truth

@@ -1,8 +1,11 @@
 package builder
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +91,57 @@ func TestClassify(t *testing.T) {
 		}
 		if f := classify(tc.output, tc.err, false); errors.As(f, &alarm) {
 			t.Errorf("%q: an alarm by what the compiler says", tc.output)
+		}
+	}
+}
+
+// Files without content fill a disk as well.
+func TestFullness(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 100 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x"), make([]byte, 1000), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if size, full := sizeOf(dir), fullness(dir); size != 1000 || full != 1000+102*entrySize {
+		t.Errorf("%d bytes, which fill %d", size, full)
+	}
+}
+
+// A hog is a sandbox whose command fills the build's folder and does not end.
+type hog struct {
+	sandbox.Direct
+	fill func() error
+}
+
+func (h hog) Run(ctx context.Context, job sandbox.Job) error {
+	if err := h.fill(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// A build whose folder grows over its limit is ended, be it by bytes or by names.
+func TestWorkFull(t *testing.T) {
+	for _, tc := range []struct {
+		files, size int
+	}{{1, 1 << 20}, {300, 0}} {
+		dir := t.TempDir()
+		b := &build{s: &Service{cfg: Config{MaxWork: 1}}, dir: dir}
+		b.s.sb = hog{fill: func() error {
+			for i := range tc.files {
+				if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), make([]byte, tc.size), 0o644); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}
+		if err := b.runGo(t.Context(), sandbox.Job{}); !errors.Is(err, errWorkFull) {
+			t.Errorf("%+v: %v", tc, err)
 		}
 	}
 }

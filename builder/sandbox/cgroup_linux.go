@@ -231,7 +231,7 @@ func (g *group) remove() {
 		return
 	}
 	for _, dir := range slices.Compact(slices.Clone(g.dirs)) { // one in the unified hierarchy
-		for range 100 {
+		for range 500 { // five seconds, on a machine with much else to do
 			err := os.Remove(dir)
 			if err == nil || errors.Is(err, fs.ErrNotExist) {
 				break
@@ -245,11 +245,8 @@ func (g *group) remove() {
 // kill ends the group's processes. Bubblewrap ends with its parent only from the
 // moment on when it has asked the kernel for that.
 func (g *group) kill() {
-	if g.c.v2 {
-		if len(g.dirs) > 0 {
-			_ = os.WriteFile(filepath.Join(g.dirs[0], "cgroup.kill"), []byte("1"), 0) // there since Linux 5.14
-		}
-		return
+	if g.c.v2 && len(g.dirs) > 0 && os.WriteFile(filepath.Join(g.dirs[0], "cgroup.kill"), []byte("1"), 0) == nil {
+		return // there since Linux 5.14
 	}
 	if len(g.dirs) > 1 {
 		_ = os.WriteFile(filepath.Join(g.dirs[1], "pids.max"), []byte("0"), 0) // none may start another
