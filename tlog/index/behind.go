@@ -7,7 +7,7 @@ import (
 )
 
 // A merging is a merge that goes on while records are read into the next
-// batch. All of its batch is in the journal, nothing else is written meanwhile,
+// batch. Its batch goes to the journal first, nothing else is written meanwhile,
 // and Follow waits for it before it returns.
 type merging struct {
 	batch
@@ -27,23 +27,21 @@ func (m *merging) ended() bool {
 }
 
 // startMerge merges what was collected while more is read.
-func (s *Store) startMerge() error {
-	if err := s.writeJournal(); err != nil {
-		return err
-	}
+func (s *Store) startMerge() {
 	m := &merging{batch: s.batch, started: time.Now(), done: make(chan struct{})}
 	m.pos = s.pos.clone()
 	m.delta.conflict = s.conflictOf(&m.batch)
 	s.startBatch()
-	s.pos.Merging = true
 	s.behind = m
-	collectGarbage(m.delta)
 	go func() {
 		defer close(m.done)
+		if m.err = s.writeJournal(&m.batch); m.err != nil {
+			return
+		}
+		collectGarbage(m.delta)
 		m.err = s.mergeBatch(&m.batch, m.delta.sorted())
 		m.took = time.Since(m.started)
 	}()
-	return nil
 }
 
 // endMerge waits for a merge. When it failed, what it had is collected again.
@@ -54,8 +52,8 @@ func (s *Store) endMerge() error {
 	}
 	<-m.done
 	s.behind = nil
+	s.pos.Merging = m.pos.Merging // the blocks hold a part of the journal if it failed
 	if m.err == nil {
-		s.pos.Merging = false
 		s.journalSize = 0
 		s.merged, s.mergeTook = m.started.Add(m.took), m.took
 		m.delta.reset()

@@ -27,8 +27,8 @@ func TestMergeBehind(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		ends int // after so many tiles a merge starts, and the one before ends
-		fail bool
-	}{{"no merge", tiles, false}, {"merges", 7, false}, {"merges that fail", 7, true}} {
+		fail string
+	}{{"no merge", tiles, ""}, {"merges", 7, ""}, {"merges that fail", 7, "merge"}, {"journals that fail", 7, "journal"}} {
 		events := 0
 		s, err := Open(filepath.Join(t.TempDir(), "index.db"), Options{MergeModules: 50, OnEvent: func(Event) { events++ }})
 		if err != nil {
@@ -39,17 +39,22 @@ func TestMergeBehind(t *testing.T) {
 			if int(n)%tc.ends != tc.ends-1 {
 				continue
 			}
-			if s.behind != nil && tc.fail {
+			if s.behind != nil {
 				<-s.behind.done
-				s.behind.err = errors.New("it failed")
+				if tc.fail == "merge" {
+					s.behind.err, s.behind.pos.Merging = errors.New("it failed"), true
+				}
 			}
-			if failed := s.endMerge() != nil; failed != (tc.fail && n > int64(tc.ends)) {
+			if failed := s.endMerge() != nil; failed != (tc.fail != "" && n > int64(tc.ends)) {
 				t.Fatalf("%s: after %d tiles: failed is %v", tc.name, n, failed)
 			}
-			if err := s.startMerge(); err != nil {
-				t.Fatal(err)
+			if wrote := len(s.delta.dirty) < len(s.delta.mods); tc.fail != "" && n > int64(tc.ends) && wrote != (tc.fail == "merge") {
+				t.Fatalf("%s: after %d tiles %d of %d modules are not in the journal", tc.name, n, len(s.delta.dirty), len(s.delta.mods))
 			}
+			s.damaged.Store(tc.fail == "journal" && n+int64(tc.ends) < tiles) // nothing is written then
+			s.startMerge()
 		}
+		s.damaged.Store(false)
 		if err := errors.Join(s.endMerge(), s.merge(), s.Verify()); err != nil {
 			t.Fatal(err)
 		}

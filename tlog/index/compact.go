@@ -17,7 +17,7 @@ import (
 
 // A file never gets smaller, and while a long log is read it grows to more than
 // twice what is in it: a merge keeps what it replaces until its end, so that
-// queries see one state. So when more than half of a file is free, its content is
+// queries see one state. So when more than a third of a file is free, its content is
 // written to FILE.new, synced, and renamed to FILE. Whoever reads the old
 // file, here or in another process, has a whole state and goes on with it.
 
@@ -46,7 +46,7 @@ func (s *Store) compact() error {
 		return err
 	}
 	stats := s.db.Stats()
-	if free := int64(stats.FreePageN+stats.PendingPageN) * pageSize; free < s.opts.compactFree || free < size/2 {
+	if free := int64(stats.FreePageN+stats.PendingPageN) * pageSize; free < s.opts.compactFree || free < size/3 {
 		return nil
 	}
 	db, err := s.writeAnew()

@@ -164,6 +164,14 @@ func (d *delta) touch(m uint32) {
 	}
 }
 
+// clean notes that the journal has all changes.
+func (d *delta) clean() {
+	for _, m := range d.dirty {
+		d.mods[m].isDirty = false
+	}
+	d.dirty = d.dirty[:0]
+}
+
 // put inserts an entry into the list of a module.
 func (d *delta) put(m uint32, e entry) {
 	out, other := insert(append(d.scratch[:0], d.list(m)...), e, d.arena)

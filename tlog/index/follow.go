@@ -73,12 +73,12 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 				return nil
 			}
 			s.reached(head)
-			var err error
-			if show || !s.full() {
-				err = s.commit(show)
-			} else {
-				err = s.startMerge()
+			if !show && s.full() {
+				s.startMerge()
+				next = start.Add(s.opts.JournalPeriod)
+				return nil
 			}
+			err := s.commit(show)
 			end := time.Now()
 			next, failed = end.Add(max(s.opts.JournalPeriod, min(15*end.Sub(start), 10*s.opts.JournalPeriod))), err != nil
 			return err
@@ -95,7 +95,7 @@ func (s *Store) Follow(ctx context.Context, c *tlog.Client, head tlog.TreeHead, 
 			commitErr = s.compact()
 		}
 	case !failed:
-		commitErr = s.writeJournal() // keep what was read before the error
+		commitErr = s.writeJournal(&s.batch) // keep what was read before the error
 	}
 	s.metrics.time(s.pos.clock.now)
 	if err = errors.Join(err, commitErr); err != nil {

@@ -16,7 +16,7 @@ import (
 // journalChunk bounds one value in the journal.
 const journalChunk = 4 << 20
 
-func (s *Store) writeJournal() error {
+func (s *Store) writeJournal(collected *batch) error {
 	next, size := s.journaled, int64(0)
 	err := s.update(func(tx *bbolt.Tx, sums *sums) error {
 		j := tx.Bucket(bucketJournal)
@@ -27,7 +27,7 @@ func (s *Store) writeJournal() error {
 			return sums.Journal.put(j, binary.BigEndian.AppendUint64(nil, next), b)
 		}
 		b := make([]byte, 0, journalChunk+64<<10)
-		d := s.delta
+		d := collected.delta
 		for i, m := range d.dirty {
 			if i%warmAhead == 0 {
 				d.warmModules(d.dirty[i:min(i+warmAhead, len(d.dirty))])
@@ -47,7 +47,7 @@ func (s *Store) writeJournal() error {
 			}
 		}
 		b = binary.AppendUvarint(b, 0)
-		for v, t := range s.tools {
+		for v, t := range collected.tools {
 			b = binary.AppendUvarint(b, uint64(len(v)))
 			b = append(b, v...)
 			b = binary.AppendVarint(binary.AppendVarint(b, t.time), t.record)
@@ -55,21 +55,18 @@ func (s *Store) writeJournal() error {
 		if err := put(b); err != nil {
 			return err
 		}
-		if err := storeEvents(tx.Bucket(bucketEvents), &sums.Events, s.events); err != nil {
+		if err := storeEvents(tx.Bucket(bucketEvents), &sums.Events, collected.events); err != nil {
 			return err
 		}
-		return putPosition(tx, keyPosition, &s.pos)
+		return putPosition(tx, keyPosition, &collected.pos)
 	})
 	if err != nil {
 		return fmt.Errorf("writing the journal of the index: %w", err)
 	}
 	s.journaled = next
 	s.journalSize += size
-	s.events = nil
-	for _, m := range s.delta.dirty {
-		s.delta.mods[m].isDirty = false
-	}
-	s.delta.dirty = s.delta.dirty[:0]
+	collected.events = nil
+	collected.delta.clean()
 	return nil
 }
 
@@ -132,9 +129,6 @@ func (s *Store) replay(r *reader) error {
 	if r.bad {
 		return ErrCorrupt
 	}
-	for _, m := range d.dirty { // it is in the journal
-		d.mods[m].isDirty = false
-	}
-	d.dirty = d.dirty[:0]
+	d.clean() // it is in the journal
 	return nil
 }

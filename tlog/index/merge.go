@@ -38,7 +38,7 @@ func (s *Store) commit(show bool) error {
 	if show || s.full() {
 		return s.merge()
 	}
-	return s.writeJournal()
+	return s.writeJournal(&s.batch)
 }
 
 // full reports whether so much was collected that it is to be merged.
@@ -63,7 +63,7 @@ func (s *Store) merge() error {
 	order := s.delta.sorted()
 	if len(order) > s.opts.MergeModules && (!s.pos.Merging || len(s.delta.dirty) > 0) {
 		// Half-way, the blocks must hold nothing that the journal doesn't.
-		if err := s.writeJournal(); err != nil {
+		if err := s.writeJournal(&s.batch); err != nil {
 			return err
 		}
 	}
