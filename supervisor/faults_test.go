@@ -370,15 +370,24 @@ func testReload(t *testing.T) {
 	if s.Code != CodeFailing || !strings.Contains(s.Summary, "polcy") || s.Plan.Automatic {
 		t.Errorf("status %s %q", s.Code, s.Summary)
 	}
-	if err := b.engine.Reload(t.Context()); err != nil {
+	var refused *RefusedError
+	reload := func(wrong error) error {
+		mu.Lock()
+		nextErr = wrong
+		mu.Unlock()
+		return b.engine.Reload(t.Context())
+	}
+	if err := reload(errors.New("upkeep.toml:9:1: key wub: is not known")); !errors.As(err, &refused) {
+		t.Errorf("%v; want a refusal", err)
+	}
+	if s := b.state(); s.Code != CodeFailing || !strings.HasPrefix(s.Summary, "Updates are off: ") || !strings.Contains(s.Summary, "wub") {
+		t.Errorf("wrong again, in another way: status %s %q", s.Code, s.Summary)
+	}
+	if err := reload(nil); err != nil {
 		t.Fatal(err)
 	}
 	b.until("update with the right configuration", func(s Status, v string) bool { return v == "v1.0.1" && s.Update == nil })
-	mu.Lock()
-	nextErr = errors.New("upkeep.toml:3:1: key wob: is not known")
-	mu.Unlock()
-	var refused *RefusedError
-	if err := b.engine.Reload(t.Context()); !errors.As(err, &refused) {
+	if err := reload(errors.New("upkeep.toml:3:1: key wob: is not known")); !errors.As(err, &refused) {
 		t.Errorf("%v; want a refusal", err)
 	}
 	if s := b.state(); s.Code != CodeFailing || !strings.Contains(s.Summary, "the one before is in force") || b.metric("upkeep_config_reload_success") != 0 {
@@ -387,15 +396,15 @@ func testReload(t *testing.T) {
 	b.publish("v1.0.1", "v1.0.2")
 	b.until("update with the configuration before", func(s Status, v string) bool { return v == "v1.0.2" && s.Update == nil })
 	mu.Lock()
-	next.State, nextErr = next.State+"-elsewhere", nil
+	next.State += "-elsewhere"
 	mu.Unlock()
-	if err := b.engine.Reload(t.Context()); !errors.As(err, &refused) || !strings.Contains(err.Error(), "restart") {
+	if err := reload(nil); !errors.As(err, &refused) || !strings.Contains(err.Error(), "restart") {
 		t.Errorf("another state folder: %v; want a refusal", err)
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if settled != 1-2 {
-		t.Errorf("settled %d; want once accepted and twice not", settled)
+	if settled != 1-3 {
+		t.Errorf("settled %d; want once accepted and three times not", settled)
 	}
 }
 
