@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"slices"
+	"sync"
 	"time"
 
 	"example.org/upkeep/builder/spec"
@@ -30,19 +31,42 @@ func (s *Service) pending(opinions []opinion) []string {
 // grow from a minute to seventeen hours.
 const maxConfirms = 7
 
-// confirmLater looks for the records that are pending, unless that is done for
-// too many builds already: a verifier can be silent for a day.
+// hurry is how long verifiers have when there is no time for asking again.
+const hurry = time.Minute
+
+// confirmLater looks for the records that are pending. A verifier can be silent
+// for a day: when that is so for too many builds already, all are asked once and
+// not for long.
 func (s *Service) confirmLater(ctx context.Context, out built, res Result) {
-	select {
-	case s.confirming <- struct{}{}:
-	default:
-		s.logger.Error("too many builds wait for verifiers' records; this one's are not asked for before the next start", "spec", res.Spec.String(), "verifiers", res.Pending)
+	if inBackground(&s.background, s.confirming, func() { s.confirm(ctx, out, res) }) {
 		return
 	}
-	s.background.Go(func() {
-		defer func() { <-s.confirming }()
-		s.confirm(ctx, out, res)
+	tooMany := func() {
+		s.logger.Error("too many builds wait for verifiers' records; those of this one are not asked for before the next start", "spec", res.Spec.String(), "verifiers", res.Pending)
+	}
+	if !inBackground(&s.background, s.hurrying, func() {
+		ctx, cancel := context.WithTimeout(ctx, hurry)
+		defer cancel()
+		if res = s.confirmOnce(ctx, out, res); len(res.Pending) > 0 {
+			tooMany()
+		}
+	}) {
+		tooMany()
+	}
+}
+
+// inBackground runs f if there is a place for it.
+func inBackground(wg *sync.WaitGroup, places chan struct{}, f func()) bool {
+	select {
+	case places <- struct{}{}:
+	default:
+		return false
+	}
+	wg.Go(func() {
+		defer func() { <-places }()
+		f()
 	})
+	return true
 }
 
 // confirm looks for the records that are pending. A verifier that does not

@@ -92,6 +92,7 @@ type Service struct {
 	verifiers  []*verifier
 	circles    *circles
 	confirming chan struct{} // one for each build whose verifiers' records are looked at
+	hurrying   chan struct{} // one for each where that is done in a hurry
 	pause      time.Duration // between asking for a verifier's record and asking again
 
 	dir                       string
@@ -140,7 +141,8 @@ func New(o Options) (_ *Service, err error) {
 		goProxy: o.GOPROXY, goSumDB: o.GOSUMDB, dir: o.Dir,
 		modCache: filepath.Join(o.Dir, "modcache"), goPath: filepath.Join(o.Dir, "gopath"), workDir: filepath.Join(o.Dir, "work"),
 		std:  &stdCaches{dir: filepath.Join(o.Dir, "std"), all: map[string]*stdCache{}},
-		temp: map[spec.Spec]Result{}, patient: patient, circles: newCircles(), confirming: make(chan struct{}, o.Config.MaxQueue), pause: time.Minute, metrics: newMetrics(o.Metrics)}
+		temp: map[spec.Spec]Result{}, patient: patient, circles: newCircles(), pause: time.Minute, metrics: newMetrics(o.Metrics)}
+	s.confirming, s.hurrying = make(chan struct{}, o.Config.MaxQueue), make(chan struct{}, o.Config.MaxQueue)
 	if s.pages == nil {
 		s.pages = plainPages{s}
 	}

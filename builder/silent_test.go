@@ -110,7 +110,7 @@ func TestVerifiersBehind(t *testing.T) {
 	ts := start(t, e, testOptions{change: func(c *Config) {
 		c.Verifiers = []Verifier{{Key: silentKey, URL: "http://" + silent.Addr().String() + "/tlog"},
 			{Key: liar.key, URL: door.URL + "/tlog"}, {Key: good.log.VerifierKey(), URL: good.url + "/tlog"}}
-		c.Require = 1
+		c.Require, c.MaxQueue = 1, 1
 		c.VerifyTimeout = config.Duration(24 * time.Hour)
 	}})
 	if _, err := ts.lookup(t, text); err != nil {
@@ -130,5 +130,20 @@ func TestVerifiersBehind(t *testing.T) {
 		}
 		return slices.Equal(res.Pending, []string{silentKey})
 	})
+	// That goes on and takes all the places there are; others are still heard.
+	if err := ts.results.forget(truth.Spec); err != nil {
+		t.Fatal(err)
+	}
+	ts.confirmLater(t.Context(), built{record: truth}, Result{Spec: truth.Spec, State: StateSuccess, Sum: truth.Sum, Pending: []string{silentKey, good.log.VerifierKey()}})
+	for {
+		res, err := ts.Result(truth.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Equal(res.Pending, []string{silentKey}) && len(res.Agreed) == 1 && res.Agreed[0].Name == "build.test" {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	silent.Close()
 }
