@@ -101,6 +101,16 @@ if [ "${UNIT:-yes}" = yes ]; then
 	go build -trimpath -ldflags=-s -o "$disk/upkeep" ./cmd/upkeep
 	go build -trimpath -ldflags=-s -o "$disk/speaker" ./supervisor/testdata/speaker
 	go test -c -trimpath -ldflags=-s -o "$disk/unit-writer" ./cmd/upkeep
+	# Programs that take the place of one another there; the versions are given them there.
+	world=$disk/world
+	release() { go build -trimpath -buildvcs=false -overlay "$work/overlay" -ldflags="-s -X main.behaviour=$3" -o "$world/$1@$2" "./$1"; }
+	printf '{"Replace": {"%s": "%s"}}' "$PWD/cmd/upkeep/bad.go" "$PWD/supervisor/testdata/badupkeep/bad.go" >"$work/overlay"
+	release cmd/upkeep v0.1.10 ''
+	release cmd/upkeep v0.1.11 exits
+	release cmd/upkeep v0.1.12 hangs
+	cp "$world/cmd/upkeep@v0.1.10" "$world/cmd/upkeep@v0.1.13"
+	release supervisor/testdata/speaker v0.1.10 ''
+	cp "$world/supervisor/testdata/speaker@v0.1.10" "$world/supervisor/testdata/speaker@v0.1.11"
 fi
 cat >"$disk/run" <<'RUN'
 #!/bin/bash
@@ -111,6 +121,7 @@ systemctl --version | head -n 1
 cd /
 failed=0
 for dir in /vm/tests/*; do
+	[ -d "$dir" ] || continue # the list is empty
 	settings=$(cat "$dir/settings") pattern=$(cat "$dir/pattern") user=root delegate=no env=()
 	args=(-test.v "-test.run=$pattern" -test.timeout=20m)
 	for s in $settings; do

@@ -24,6 +24,11 @@ changed() { [ "$(mainpid "$1")" != "$2" ] && [ "$(mainpid "$1")" != 0 ]; }
 groups() { (shopt -s nullglob && cd "/sys/fs/cgroup$(property upkeep@speaker ControlGroup)" && for d in . */; do
 	echo "$d $(while read -r p; do tr '\0' ' ' <"/proc/$p/cmdline" | cut -d' ' -f1; done <"$d/cgroup.procs" | tr '\n' ' ')"; done); }
 
+handover() {
+	echo '$ # how a new version would take the connections over'
+	/opt/upkeep/upkeep status -config /srv/speaker/upkeep.toml -json | grep -A 12 '"handover"' | grep -E '"(mode|reason|address)"'
+}
+
 # speaks PORT LINES does everything under one manager: the system's, or a user's.
 # LINES is how much the service says when it starts.
 speaks() {
@@ -35,8 +40,7 @@ speaks() {
 	journalctl -q --no-pager -o cat | grep -E '^(found|credential|environment|control)' | tail -n "$2"
 	echo '$ # the processes of each control group of the unit'
 	groups
-	echo '$ # how a new version would take the connections over'
-	/opt/upkeep/upkeep status -config /srv/speaker/upkeep.toml -json | grep -A 12 '"handover"' | grep -E '"(mode|reason|address)"'
+	handover
 	before=$(mainpid upkeep@speaker)
 	show "${manager[@]}" reload upkeep@speaker
 	[ "$(mainpid upkeep@speaker)" = "$before" ] && echo 'main process unchanged' || fail 'the main process changed'
@@ -87,27 +91,100 @@ systemctl daemon-reload
 show systemd-analyze verify --man=no upkeep@speaker.service
 speaks 8081 5
 
-# drops in NAME what stands behind it, and runs the service at a port.
+# dropped NAME PORT LINES COMMAND... runs the service at a port, with the lines
+# in a drop-in, and then the command.
 dropped() {
 	local conf=/etc/systemd/system/upkeep@speaker.service.d/$1.conf port=$2
-	shift 2
-	printf '%s\n' '[Service]' "$@" >"$conf"
+	printf '[Service]\n%s\n' "$3" >"$conf"
+	shift 3
 	systemctl daemon-reload
 	show systemctl start upkeep@speaker
 	until_ 'the service does not answer' tells "$port" && echo 'it answers'
-	ps -C upkeep,speaker -o user=,comm=
+	[ $# = 0 ] || "$@"
 	show systemctl stop upkeep@speaker
 	rm "$conf"
 }
 say 'A port below 1024'
 sed -i 's/:8081/:81/' /srv/speaker/upkeep.toml
-dropped port 81 AmbientCapabilities=CAP_NET_BIND_SERVICE CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+users() { ps -C upkeep,speaker -o user=,comm=; }
+dropped port 81 'AmbientCapabilities=CAP_NET_BIND_SERVICE
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE' users
 sed -i 's/:81"/:8081"/' /srv/speaker/upkeep.toml
 
 say 'A service under another user than upkeep'
 sed -i 's/^\[process\]$/&\nuser = "hello"/' /srv/speaker/upkeep.toml
-dropped user 8081 User=root 'CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE' SystemCallFilter=@setuid
+dropped user 8081 'User=root
+CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_CHOWN CAP_DAC_OVERRIDE
+SystemCallFilter=@setuid' users
 sed -i '/^user = /d' /srv/speaker/upkeep.toml
+chown -R hello: /srv/speaker
+
+say 'Where pidfd_getfd is forbidden'
+dropped getfd 8081 'SystemCallFilter=~pidfd_getfd' handover
+
+say 'A new version of the service, without CAP_NET_ADMIN and with it'
+cp -r /vm/world /srv/world
+chmod -R a+rX /srv/world
+(cd /tmp && UPKEEP_TEST_WORLD=/srv/world exec /vm/unit-writer -test.run '^TestRealSelfUpdate$' -test.timeout=0 >/tmp/world.log 2>&1) &
+world=$!
+until_ 'nobody serves versions' grep -q '^serving' /tmp/world.log || cat /tmp/world.log
+go=$(sed -n 's/^serving with //p' /tmp/world.log)
+cat /srv/world/world.toml - >>/srv/speaker/upkeep.toml <<'TOML'
+[updates]
+policy = "manual"
+toolchain = "manual"
+[health]
+probation = "5s"
+[self]
+policy = "manual"
+toolchain = "manual"
+probation = "30s"
+TOML
+cp /srv/world/supervisor/testdata/speaker@v0.1.10 /srv/speaker/speaker
+# upkeep itself in a folder of its own that it may write, under a versioned name.
+own=upkeep-v0.1.10-$go-stripped
+cp /srv/world/cmd/upkeep@v0.1.10 "/opt/upkeep/$own"
+ln -sf "$own" /opt/upkeep/upkeep
+chown -hR hello: /opt/upkeep /srv/speaker
+printf '[Service]\nReadWritePaths=/opt/upkeep\nWatchdogSec=60\n' >/etc/systemd/system/upkeep@speaker.service.d/self.conf
+order() { show /opt/upkeep/upkeep "$@" -config /srv/speaker/upkeep.toml; }
+warnings() { /opt/upkeep/upkeep status -config /srv/speaker/upkeep.toml -json | grep -o '[^"]*may be lost[^"]*' || echo 'new connections were held off'; }
+renew() { order "$@" -wait && warnings; }
+dropped plain 8081 '' renew update -version v0.1.11
+dropped admin 8081 'AmbientCapabilities=CAP_NET_ADMIN
+CapabilityBoundingSet=CAP_NET_ADMIN' renew rollback
+
+say 'upkeep updates itself: to versions that are well on trial and fail in command, and to a good one'
+systemctl daemon-reload
+show systemctl start upkeep@speaker
+until_ 'the service does not answer' tells 8081
+# renews VERSION RESULT does that, and tells who runs then.
+renews() {
+	local before service
+	before=$(mainpid upkeep@speaker)
+	tells 8081; service=$(cat /tmp/answer)
+	echo "$ /opt/upkeep/upkeep update -self -wait -version $1"
+	/opt/upkeep/upkeep update -self -wait -version "$1" -config /srv/speaker/upkeep.toml
+	until_ "no end of the update to $1" sh -c "/opt/upkeep/upkeep history -config /srv/speaker/upkeep.toml | grep -q 'self_update  *$2 .*$1'" || return
+	/opt/upkeep/upkeep history -config /srv/speaker/upkeep.toml | grep self_update | head -n 1 | cut -c22-
+	until_ 'not active' systemctl is-active upkeep@speaker
+	until_ 'the service does not answer' tells 8081
+	/opt/upkeep/upkeep status -v -config /srv/speaker/upkeep.toml | grep -o '^upkeep  *[^,]*'
+	[ "$(mainpid upkeep@speaker)" = "$before" ] && echo 'main process unchanged' || echo 'the main process is another one'
+	[ "$(cat /tmp/answer)" = "$service" ] && echo 'the process of the service is the same' || echo 'the service was started again'
+	show systemctl show -p NRestarts -p ActiveState upkeep@speaker
+}
+renews v0.1.11 rolled_back
+renews v0.1.12 rolled_back
+renews v0.1.13 installed
+show systemctl stop upkeep@speaker
+pgrep -a 'speaker|upkeep' | grep -v unit-writer && fail 'processes are left' || echo 'no process is left'
+kill "$world"
+# As it was, for a user.
+sed -i '/^\[discovery\]/,$d' /srv/speaker/upkeep.toml
+cp --remove-destination /vm/upkeep /opt/upkeep/upkeep
+cp --remove-destination /vm/speaker /srv/speaker/speaker
+rm -rf /srv/speaker/upkeep-state
 chown -R hello: /srv/speaker
 
 say "The unit under a user's systemd, with the drop-in of docs/systemd.md"

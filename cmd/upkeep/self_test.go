@@ -8,8 +8,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,6 +38,8 @@ import (
 const (
 	selfModule = "example.org/upkeep"
 	envServe   = "UPKEEP_TEST_SERVE" // address: be a service
+	envWorld   = "UPKEEP_TEST_WORLD" // folder of programs: serve them
+	selfDir    = "cmd/upkeep"
 )
 
 // releases are real programs of this package that say to be these versions.
@@ -59,18 +64,24 @@ func releases(t *testing.T, versions ...string) map[string][]byte {
 	}
 	built := map[string][]byte{}
 	for _, v := range versions {
-		old, new := "mod\t"+selfModule+"\t(devel)\t", "mod\t"+selfModule+"\t"+v+"\t"
-		if len(old) != len(new) || !bytes.Contains(data, []byte(old)) {
-			t.Fatalf("%q can't be made %q", old, new)
-		}
-		built[v] = bytes.ReplaceAll(data, []byte(old), []byte(new))
+		built[selfDir+"@"+v] = asVersion(t, data, v)
 	}
 	return built
 }
 
+func asVersion(t *testing.T, data []byte, v string) []byte {
+	t.Helper()
+	old, new := "mod\t"+selfModule+"\t(devel)\t", "mod\t"+selfModule+"\t"+v+"\t"
+	if len(old) != len(new) || !bytes.Contains(data, []byte(old)) {
+		t.Fatalf("%q can't be made %q", old, new)
+	}
+	return bytes.ReplaceAll(data, []byte(old), []byte(new))
+}
+
 // selfWorld is a builder, a module proxy, a checksum database and a zone, all
-// of which know the versions of upkeep.
-func selfWorld(t *testing.T, bins map[string][]byte) (cfg string, publish func(version string)) {
+// of which know the versions of the programs, which are called like
+// "cmd/upkeep@v0.1.10". The zone's key goes into a file.
+func selfWorld(t *testing.T, bins map[string][]byte, anchor string) (cfg string, publish func(version string)) {
 	t.Helper()
 	zonetest.Epoch = time.Now().UTC().Truncate(time.Second)
 	tree := zonetest.New(t, zonetest.Fast)
@@ -87,7 +98,11 @@ func selfWorld(t *testing.T, bins map[string][]byte) (cfg string, publish func(v
 	sums, sumKey := logtest.OpenLog(t, "sum.example.org")
 	goMod := "module " + selfModule + "\n"
 	var list []string
-	for v := range bins {
+	for program := range bins {
+		_, v, _ := strings.Cut(program, "@")
+		if slices.Contains(list, v) {
+			continue
+		}
 		list = append(list, v)
 		h := goModSum(goMod)
 		if _, err := sums.Append(t.Context(), tlog.Entry{Key: selfModule + "@" + v, Text: fmt.Appendf(nil, "%s %s h1:a=\n%s %s/go.mod %s\n", selfModule, v, selfModule, v, h)}); err != nil {
@@ -99,7 +114,7 @@ func selfWorld(t *testing.T, bins map[string][]byte) (cfg string, publish func(v
 		if err != nil {
 			return err
 		}
-		data := bins[s.Version]
+		data := bins[s.Dir+"@"+s.Version]
 		rec := spec.Record{Spec: s, Size: int64(len(data)), Sum: spec.Sum(sha256.Sum256(data))}
 		_, err = builds.Append(ctx, tlog.Entry{Key: key, Text: rec.Line()})
 		return err
@@ -107,9 +122,10 @@ func selfWorld(t *testing.T, bins map[string][]byte) (cfg string, publish func(v
 	mux := http.NewServeMux()
 	mux.Handle("/builder/tlog/", http.StripPrefix("/builder/tlog", builds.Handler(build)))
 	mux.HandleFunc("/builder/", func(w http.ResponseWriter, r *http.Request) {
-		for v, data := range bins {
-			if strings.Contains(r.URL.Path, "@"+v+"/") && strings.HasSuffix(r.URL.Path, ".gz") {
-				zw := gzip.NewWriter(w)
+		for program, data := range bins {
+			dir, v, _ := strings.Cut(program, "@")
+			if strings.Contains(r.URL.Path, "@"+v+"/"+dir+"/") && strings.HasSuffix(r.URL.Path, ".gz") {
+				zw, _ := gzip.NewWriterLevel(w, gzip.NoCompression) // it is a level
 				_, _ = zw.Write(data)
 				zw.Close()
 				return
@@ -130,11 +146,10 @@ func selfWorld(t *testing.T, bins map[string][]byte) (cfg string, publish func(v
 	})
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
-	anchor := filepath.Join(t.TempDir(), "anchor")
-	if err := os.WriteFile(anchor, []byte(tree.Anchor()), 0o600); err != nil {
+	if err := os.WriteFile(anchor, []byte(tree.Anchor()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("[discovery]\nzone = %q\nsources = [%q]\nanchor = %q\n[fetch]\nkey = %q\nbuilder = %q\nproxy = %q\nsumdb = %q\n",
+	return fmt.Sprintf("[discovery]\ntimeout = \"1m\"\nzone = %q\nsources = [%q]\nanchor = %q\n[fetch]\nkey = %q\nbuilder = %q\nproxy = %q\nsumdb = %q\n",
 		zonetest.ZoneName, "udp://"+tree.Addr, anchor, key, srv.URL+"/builder", srv.URL+"/proxy", sumKey+" "+srv.URL+"/sumdb"), publish
 }
 
@@ -143,6 +158,36 @@ func goModSum(text string) string {
 	file := sha256.Sum256([]byte(text))
 	all := sha256.Sum256(fmt.Appendf(nil, "%x  go.mod\n", file))
 	return "h1:" + base64.StdEncoding.EncodeToString(all[:])
+}
+
+// serveWorld is selfWorld with the programs of a folder, for supervisor/vm-test.sh.
+// It gives them the versions that they are called, and never returns.
+func serveWorld(t *testing.T, dir string) {
+	bins := map[string][]byte{}
+	newest := ""
+	err := filepath.WalkDir(dir, func(file string, d os.DirEntry, err error) error {
+		_, v, ok := strings.Cut(file, "@")
+		if err != nil || !ok {
+			return err
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		program, err := filepath.Rel(dir, file)
+		bins[program], newest = asVersion(t, data, v), max(newest, v)
+		return errors.Join(err, os.WriteFile(file, bins[program], 0o755))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, publish := selfWorld(t, bins, filepath.Join(dir, "anchor"))
+	publish(newest)
+	if err := os.WriteFile(filepath.Join(dir, "world.toml"), []byte(cfg), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println("serving with", runtime.Version())
+	select {}
 }
 
 // The real program updates itself while a service runs under it and everybody
@@ -157,9 +202,12 @@ func TestRealSelfUpdate(t *testing.T) {
 		fmt.Println("serving")
 		t.Fatal(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, os.Getpid()) })))
 	}
+	if dir := os.Getenv(envWorld); dir != "" {
+		serveWorld(t, dir)
+	}
 	bins := releases(t, "v0.1.10", "v0.1.11")
-	world, publish := selfWorld(t, bins)
 	dir := t.TempDir()
+	world, publish := selfWorld(t, bins, filepath.Join(dir, "anchor"))
 	service, page := freePort(t), freePort(t)
 	file := filepath.Join(dir, "upkeep.toml")
 	config := fmt.Sprintf(`state = %q
@@ -187,7 +235,7 @@ listen = %q
 	first := filepath.Join(dir, "upkeep-v0.1.10-"+runtime.Version()+"-stripped")
 	for _, err := range []error{
 		os.WriteFile(file, []byte(config+world), 0o600), os.Symlink(exe, filepath.Join(dir, "hello")),
-		os.WriteFile(first, bins["v0.1.10"], 0o755), os.Symlink(filepath.Base(first), filepath.Join(dir, "upkeep")),
+		os.WriteFile(first, bins[selfDir+"@v0.1.10"], 0o755), os.Symlink(filepath.Base(first), filepath.Join(dir, "upkeep")),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -197,7 +245,7 @@ listen = %q
 	var out bytes.Buffer
 	cmd := exec.Command(filepath.Join(dir, "upkeep"), "run", "-config", file)
 	cmd.Stderr = &out
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = time.Minute
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -208,14 +256,14 @@ listen = %q
 	await := func(what string, cond func(supervisor.Status) bool) (s supervisor.Status) {
 		t.Helper()
 		var err error
-		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			if s, err = supervisor.NewClient(socket).Status(t.Context()); err == nil && cond(s) {
 				return s
 			}
 		}
 		_ = cmd.Process.Kill()
 		<-ended
-		t.Fatalf("no %s: %v, %s %q, %+v\n%s", what, err, s.Code, s.Summary, s.Self, out.String())
+		t.Fatalf("no %s: %v, %s %q, %+v, last result %+v\n%s", what, err, s.Code, s.Summary, s.Self, s.Self.LastResult, out.String())
 		return s
 	}
 	get := func(url string) (string, error) {
@@ -280,7 +328,7 @@ listen = %q
 	}
 	select {
 	case <-ended:
-	case <-time.After(time.Minute):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("it does not stop\n%s", out.String())
 	}
 	if answer, err := get("http://" + service + "/"); err == nil {
@@ -288,8 +336,14 @@ listen = %q
 	}
 }
 
+// freePort is an address whose port was free a moment ago; on Linux it is one of
+// many, where nobody else is given the port by chance.
 func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ip := "127.0.0.1"
+	if runtime.GOOS == "linux" {
+		ip = net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(255)), byte(1+rand.IntN(254))).String()
+	}
+	l, err := net.Listen("tcp", ip+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
