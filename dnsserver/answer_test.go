@@ -125,6 +125,11 @@ func TestCompactAnswersOK(t *testing.T) {
 	if r.Rcode != dns.RcodeSuccess || r.IsEdns0().Co() {
 		t.Errorf("without CO:\n%v", r)
 	}
+	// With a chain there is nothing compact to agree to.
+	r = exchange(t, testHandler(t, with(DenialNSEC), testIndex()), m, client)
+	if r.Rcode != dns.RcodeNameError || r.IsEdns0().Co() {
+		t.Errorf("with CO and a chain:\n%v", r)
+	}
 }
 
 func TestApex(t *testing.T) {

@@ -50,7 +50,7 @@ func TestDoH(t *testing.T) {
 			t.Fatalf("%s: %v", r.Method, resp)
 		}
 		answer := judge(t, s.h, packet, body, Client{client.Addr, HTTPS})
-		if texts(answer) != "v=v0.0.15 t=66fa7e15" || len(body)%padBlock != 0 {
+		if texts(answer) != "v=v0.0.15 t=66fa7e15" || len(body)%468 != 0 {
 			t.Errorf("%s: %d bytes, %v", r.Method, len(body), answer)
 		}
 	}

@@ -243,6 +243,9 @@ func readKey(base, zone string) (*Key, error) {
 		return nil, fmt.Errorf("the key file %s.key holds no zone key for %s", base, zone)
 	}
 	pub.Hdr.Name = zone
+	if pub.ToDS(dns.SHA256) == nil {
+		return nil, fmt.Errorf("the key file %s.key holds a key that is not base64", base)
+	}
 	k := &Key{Public: pub, Tag: pub.KeyTag(), File: base}
 	priv, err := readBounded(base + ".private")
 	if errors.Is(err, fs.ErrNotExist) {

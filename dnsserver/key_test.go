@@ -83,6 +83,10 @@ func TestKeyFileErrors(t *testing.T) {
 	if _, err := LoadKeys(filepath.Join(dir, "missing"), testZone); !errors.Is(err, ErrNoKeys) {
 		t.Errorf("no folder: %v", err)
 	}
+	os.WriteFile(a.File+".key", []byte("l.upkeep.test. IN DNSKEY 257 3 13 !!!!\n"), 0o644)
+	if _, err := LoadKeys(dir, testZone); err == nil || !strings.Contains(err.Error(), "base64") {
+		t.Errorf("no base64 in a public key: %v", err)
+	}
 	os.WriteFile(a.File+".key", []byte("l.upkeep.test. IN A 192.0.2.1\n"), 0o644)
 	if _, err := LoadKeys(dir, testZone); err == nil || errors.Is(err, ErrNoKeys) {
 		t.Errorf("no DNSKEY in the file: %v", err)
