@@ -167,6 +167,9 @@ func newEngine(cfg Config, deps Deps, trial bool) (*Engine, error) {
 	return e, nil
 }
 
+// lockTime is for how long one that was killed may still have the state folder.
+const lockTime = 2 * time.Second
+
 // takeFolder makes the state folder ours.
 func (e *Engine) takeFolder(dir string) error {
 	if f := e.deps.Inherited.Take(lockFile); f != nil {
@@ -177,6 +180,10 @@ func (e *Engine) takeFolder(dir string) error {
 		e.stateErr = fmt.Errorf("making the state folder: %w", err)
 	}
 	lock, err := durable.Lock(filepath.Join(dir, "lock"))
+	for end := time.Now().Add(lockTime); errors.Is(err, durable.ErrLocked) && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+		lock, err = durable.Lock(filepath.Join(dir, "lock"))
+	}
 	if errors.Is(err, durable.ErrLocked) {
 		return fmt.Errorf("%w: %s is in use; one upkeep supervises one service, with a state folder of its own", ErrRunning, dir)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"example.org/upkeep/internal/config"
+	"example.org/upkeep/internal/durable"
 )
 
 const testGo = "go1.26.8"
@@ -253,6 +254,25 @@ func TestTwice(t *testing.T) {
 	if !errors.Is(err, ErrRunning) || !strings.Contains(err.Error(), b.cfg.State) {
 		t.Errorf("second supervisor: %v; want ErrRunning", err)
 	}
+}
+
+// One that was killed a moment ago is waited for.
+func TestLockLingers(t *testing.T) {
+	b := newBench(t, "")
+	if err := os.MkdirAll(b.cfg.State, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := durable.Lock(filepath.Join(b.cfg.State, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(lockTime/20, func() {
+		if err := lock.Unlock(); err != nil {
+			t.Error(err)
+		}
+	})
+	b.start()
+	b.until("start", func(s Status, v string) bool { return v == "v1.0.0" })
 }
 
 // Nothing of the service is left behind, whatever it does.

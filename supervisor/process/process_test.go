@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -166,6 +167,24 @@ func TestRecover(t *testing.T) {
 	}
 	if said, err := r.Recover(); err != nil || said != "" || ended(cmd, 300*time.Millisecond) {
 		t.Errorf("another boot: %q, %v", said, err)
+	}
+	// A disk without room for another file: the record before makes room.
+	full := r.recordFile() + ".tmp-"
+	if err := os.MkdirAll(filepath.Join(full, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd = start()
+	if err := r.write(describe(cmd.Process.Pid, "test-mark-of-another")); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := r.Recover(); err != nil || said == "" || !ended(cmd, 2*time.Minute) {
+		t.Errorf("a process noted on a full disk: %q, %v", said, err)
+	}
+	if err := os.Remove(r.recordFile()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.write(record{}); err == nil || !strings.Contains(err.Error(), "noting the service's process") {
+		t.Errorf("nothing could be noted: %v", err)
 	}
 	if err := os.WriteFile(r.recordFile(), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,14 +34,42 @@ func (r *OS) write(rec record) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.Try("create", r.recordFile()); err != nil {
-		return err
-	}
+	data = append(data, '\n')
+	err = durable.Try("create", r.recordFile())
 	tmp := r.recordFile() + ".tmp-"
-	if err := os.WriteFile(tmp, append(data, '\n'), 0o600); err != nil {
+	if err == nil {
+		err = os.WriteFile(tmp, data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(tmp, r.recordFile())
+	}
+	if err == nil {
+		return nil
+	}
+	_ = os.Remove(tmp) // it may not be there
+	// A full disk still has the room of the record before.
+	if overwrite(r.recordFile(), data) == nil {
+		return nil
+	}
+	return fmt.Errorf("noting the service's process: %w", err)
+}
+
+// overwrite replaces what is in a file in one step, without asking for room.
+func overwrite(file string, data []byte) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
 		return err
 	}
-	return os.Rename(tmp, r.recordFile())
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if more := int(fi.Size()) - len(data); more > 0 {
+		data = append(data, bytes.Repeat([]byte{' '}, more)...)
+	}
+	_, err = f.WriteAt(data, 0)
+	return err
 }
 
 // Recover ends the process that the record names, with its group, and every
