@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/tlog"
 )
 
 // readEvents returns the events of a stream until it ends.
@@ -275,6 +276,27 @@ func TestQuota(t *testing.T) {
 	}
 	if st := ts.Status(t.Context()); st.LogSize != 2 || len(st.Alarms) != 0 {
 		t.Errorf("the log has %d records, alarms %v", st.LogSize, st.Alarms)
+	}
+}
+
+// A binary that is built again and does not have the sum that is in the log is
+// an alarm, and nobody gets it.
+func TestBuiltAgainDiffers(t *testing.T) {
+	e, rec := hello(t)
+	rec.Sum = "0AAECAwQFBgcICQoLDA0ODxAREhM"
+	ts := start(t, e, testOptions{change: func(c *Config) { c.Tries = 1 }})
+	if _, err := ts.log.Append(t.Context(), tlog.Entry{Key: rec.Spec.String(), Text: rec.Line()}); err != nil {
+		t.Fatal(err)
+	}
+	resp, body := ts.get(t, "GET", "/"+rec.Spec.String()+rec.Sum+"/"+rec.FileName(), "Accept-Encoding", "identity")
+	if resp.StatusCode != 500 || !strings.Contains(string(body), "gave another sum than the log records") {
+		t.Errorf("%d %.200s", resp.StatusCode, body)
+	}
+	if st := ts.Status(t.Context()); st.LogSize != 1 || len(st.Alarms) != 1 || st.Alarms[0].Kind != "sum_differs" {
+		t.Errorf("%d records, alarms %+v", st.LogSize, st.Alarms)
+	}
+	if res, err := ts.Result(rec.Spec); err != nil || res.State != StateSuccess || res.Sum != rec.Sum || !res.Removed {
+		t.Errorf("%+v, %v", res, err)
 	}
 }
 
