@@ -3,6 +3,8 @@ package builder
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -256,6 +258,30 @@ func TestConfirmAgain(t *testing.T) {
 		}
 		return len(res.Pending) == 0 && len(res.Agreed) == 1 && res.Agreed[0].LogID == 0
 	})
+}
+
+// A verifier asks from the addresses of its log, and from where the
+// configuration says.
+func TestSources(t *testing.T) {
+	_, key, err := tlog.GenerateKey("other.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		v    Verifier
+		want string
+	}{
+		{Verifier{Key: key, URL: "http://127.0.0.1:1/tlog"}, "[127.0.0.1/32]"},
+		{Verifier{Key: key, URL: "https://[::ffff:192.0.2.1]/tlog", From: []string{"2001:db8::/32", "192.0.2.77", "198.51.100.9/24"}}, "[2001:db8::/32 192.0.2.77/32 198.51.100.0/24 192.0.2.1/32]"},
+	} {
+		v, err := openVerifier(tc.v, t.TempDir(), slog.New(slog.DiscardHandler), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(v.sources(t.Context())); got != tc.want {
+			t.Errorf("%+v: %s, want %s", tc.v, got, tc.want)
+		}
+	}
 }
 
 // Whom a lookup is turned away for.
