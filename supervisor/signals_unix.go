@@ -17,5 +17,3 @@ func signalByName(name string) (syscall.Signal, bool) {
 	s := unix.SignalNum(name)
 	return s, s != 0
 }
-
-func umask(mask int) int { return unix.Umask(mask) }

@@ -16,5 +16,3 @@ func signalByName(name string) (syscall.Signal, bool) {
 	}
 	return 0, false
 }
-
-func umask(int) int { return 0 }

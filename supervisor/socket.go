@@ -34,10 +34,7 @@ func ListenControl(name, group string) (net.Listener, error) {
 			return nil, fmt.Errorf("replacing the control socket: %w", err)
 		}
 	}
-	// Nobody else may connect between bind and chmod.
-	old := umask(0o177)
-	l, err := net.Listen("unix", name)
-	umask(old)
+	l, err := listenPrivate(name)
 	if err != nil {
 		return nil, fmt.Errorf("making the control socket: %w", err)
 	}
