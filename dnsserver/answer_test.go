@@ -113,6 +113,36 @@ func answers(t *testing.T, denial string) {
 }
 
 // Both ways to ask for the code of a missing name (RFC 9824, section 5).
+// An error says why, to those who understand it.
+func TestExtendedErrors(t *testing.T) {
+	for _, denial := range denials {
+		h := testHandler(t, with(denial), testIndex())
+		for _, tc := range []struct {
+			name  string
+			typ   uint16
+			class uint16
+			rcode int
+			code  uint16
+		}{
+			{moxName, dns.TypeNXNAME, dns.ClassINET, dns.RcodeFormatError, 30},
+			{"missing." + testZone, dns.TypeNXNAME, dns.ClassINET, dns.RcodeFormatError, 30},
+			{testZone, dns.TypeAXFR, dns.ClassINET, dns.RcodeRefused, dns.ExtendedErrorCodeNotSupported},
+			{testZone, dns.TypeIXFR, dns.ClassINET, dns.RcodeRefused, dns.ExtendedErrorCodeNotSupported},
+			{testZone, dns.TypeMAILA, dns.ClassINET, dns.RcodeNotImplemented, dns.ExtendedErrorCodeNotSupported},
+			{"x" + testZone, dns.TypeTXT, dns.ClassINET, dns.RcodeRefused, dns.ExtendedErrorCodeNotAuthoritative},
+			{testZone, dns.TypeTXT, dns.ClassCHAOS, dns.RcodeRefused, dns.ExtendedErrorCodeNotAuthoritative},
+		} {
+			m := question(tc.name, tc.typ, true)
+			m.Question[0].Qclass = tc.class
+			r := exchange(t, h, m, client)
+			ede, ok := options(r)[dns.EDNS0EDE].(*dns.EDNS0_EDE)
+			if r.Rcode != tc.rcode || !ok || ede.InfoCode != tc.code {
+				t.Errorf("%s, %s %s: %v; want extended error %d", denial, tc.name, dns.Type(tc.typ), r, tc.code)
+			}
+		}
+	}
+}
+
 func TestCompactAnswersOK(t *testing.T) {
 	h := testHandler(t, testConfig(), testIndex())
 	m := question("missing."+testZone, dns.TypeTXT, true)

@@ -254,6 +254,9 @@ func TestRefresh(t *testing.T) {
 		if left := time.Unix(int64(sig.Expiration), 0).Sub(clock); left < 6*24*time.Hour {
 			t.Fatalf("%s are left", left)
 		}
+		if valid := clock.Sub(time.Unix(int64(sig.Inception), 0)); valid < 3*time.Hour {
+			t.Fatalf("valid for %s only: not for a resolver whose clock is behind", valid)
+		}
 		last = *sig
 		clock = clock.Add(time.Hour)
 	}

@@ -1,6 +1,7 @@
 package dnsserver
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -107,5 +108,31 @@ func TestRateLimit(t *testing.T) {
 	}
 	if h.stat.limited.Load() == 0 {
 		t.Error("nothing was counted as limited")
+	}
+}
+
+// A query that has to wait for a signature is counted once.
+func TestRateLimitWaiting(t *testing.T) {
+	h, err := NewHandler(testConfig(), testKeys(t, "ecdsap256sha256"), testIndex(), Options{Limits: Limits{Answers: 64, Rate: RateConfig{Denials: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var q query
+	now := h.now()
+	for i, want := range []bool{true, true, false} { // two are a second's worth and one
+		packet, err := question(fmt.Sprintf("x%d.%s", i, testZone), dns.TypeTXT, true).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, done := h.respond(nil, packet, client, &q, now, atOnce)
+		if done == want || len(out) > 0 {
+			t.Errorf("query %d: done %v, %d bytes, before its signature was made", i, done, len(out))
+		}
+		if done {
+			continue
+		}
+		if out, _ = h.respond(nil, packet, client, &q, now, queued); len(out) == 0 {
+			t.Errorf("query %d is not answered", i)
+		}
 	}
 }
