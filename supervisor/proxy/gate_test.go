@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,5 +130,16 @@ func TestCheck(t *testing.T) {
 	b, err := Reserve([]Listen{good, {"b", ":443", TCP}})
 	if err != nil || len(b) != 2 || b["a"] == b["b"] {
 		t.Errorf("reserved %v, %v", b, err)
+	}
+	for name, addr := range b {
+		a, err := netip.ParseAddrPort(addr)
+		if err != nil || !a.Addr().IsLoopback() || runtime.GOOS == "linux" && clientPorts() > lowestPort+1000 && int(a.Port()) >= clientPorts() {
+			t.Errorf("%s is %s, %v; clients have ports from %d on", name, addr, err, clientPorts())
+		}
+	}
+	if s, err := free(lowestPort); err != nil { // clients have them all
+		t.Error(err)
+	} else {
+		s.Close()
 	}
 }

@@ -14,8 +14,9 @@
 // are not bounded: that is the service's to decide. The service is trusted as far
 // as its answers go to the client. The supervisor is trusted.
 //
-// A backend's address is one of loopback that was free when it was chosen. Until
-// the service listens there, another program of this machine could: where local
+// A backend's address is one of loopback that was free when it was chosen; on
+// Linux its port is none that clients are given. Until the service listens there,
+// another program of this machine could: where local
 // users are not trusted, use another mode.
 //
 // It keeps no files.
@@ -24,7 +25,9 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"os"
 )
 
 // A Mode is how a listener's connections are forwarded.
@@ -73,14 +76,44 @@ func Reserve(list []Listen) (Backends, error) {
 	b := Backends{}
 	for _, l := range list {
 		// All stay taken until all are chosen.
-		s, err := net.Listen("tcp", "127.0.0.1:0")
+		s, err := free(clientPorts())
 		if err != nil {
-			if s, err = net.Listen("tcp", "[::1]:0"); err != nil {
-				return nil, fmt.Errorf("choosing an address for the service: %w", err)
-			}
+			return nil, fmt.Errorf("choosing an address for the service: %w", err)
 		}
 		defer s.Close()
 		b[l.Name] = s.Addr().String()
 	}
 	return b, nil
+}
+
+// lowestPort is where free begins; below are those of well-known services.
+const lowestPort = 20000
+
+// free listens on a free port of loopback. The service takes it later, after a
+// start of any length, so it is none that the kernel gives to clients meanwhile:
+// of those there are many while requests are forwarded.
+func free(clients int) (s net.Listener, err error) {
+	for range 50 {
+		if clients-lowestPort < 1000 {
+			break
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", lowestPort+rand.IntN(clients-lowestPort))
+		if s, err = net.Listen("tcp", addr); err == nil {
+			return s, nil
+		}
+	}
+	if s, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		s, err = net.Listen("tcp", "[::1]:0")
+	}
+	return s, err
+}
+
+// clientPorts is the first port that the kernel gives to clients, where it says
+// so; elsewhere Linux's default.
+func clientPorts() (first int) {
+	data, _ := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range") // there on Linux only
+	if _, err := fmt.Sscan(string(data), &first); err != nil {
+		return 32768
+	}
+	return first
 }
