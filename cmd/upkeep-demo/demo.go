@@ -193,12 +193,21 @@ func (d *demo) publish(ctx context.Context, version string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
+// splitModule takes the value of -module apart.
+func splitModule(spec string) (pkg, version string, err error) {
+	pkg, version, _ = strings.Cut(spec, "@")
+	if pkg == "" || semver.Canonical(version) != strings.TrimSuffix(version, "+incompatible") || version == "" {
+		return "", "", fmt.Errorf("-module %s: give a path and an exact version, as in MODULE/CMD@v1.2.3", spec)
+	}
+	return pkg, version, nil
+}
+
 // findModule takes proxy and checksum database of this machine and splits
 // -module into module and command.
 func (d *demo) findModule(ctx context.Context) (string, error) {
-	pkg, version, ok := strings.Cut(d.module, "@")
-	if !ok || !semver.IsValid(version) {
-		return "", fmt.Errorf("-module %s: give an exact version, as in MODULE/CMD@v1.2.3", d.module)
+	pkg, version, err := splitModule(d.module)
+	if err != nil {
+		return "", err
 	}
 	env, err := goproxy.FromEnv(ctx)
 	if err != nil {

@@ -84,7 +84,11 @@ func run(ctx context.Context, args []string) (err error) {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q; see -h", flags.Arg(0))
 	}
-
+	if o.module != "" {
+		if _, _, err := splitModule(o.module); err != nil {
+			return err // before anything is built
+		}
+	}
 	dir, keep, err := folder(o.dir)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,4 +27,17 @@ func TestUntil(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestSplitModule(t *testing.T) {
+	for spec, want := range map[string]string{
+		"example.org/a/cmd/b@v1.2.3": "example.org/a/cmd/b v1.2.3", "example.org/a@v2.0.0+incompatible": "example.org/a v2.0.0+incompatible",
+		"example.org/a@v1.0.0-rc.1": "example.org/a v1.0.0-rc.1",
+		"example.org/a":             "", "example.org/a@": "", "example.org/a@latest": "", "example.org/a@v1": "", "@v1.0.0": "", "example.org/a@v1.0.0@v1.0.0": "",
+	} {
+		pkg, version, err := splitModule(spec)
+		if got := strings.TrimSpace(pkg + " " + version); got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v; want %q", spec, got, err, want)
+		}
+	}
 }
