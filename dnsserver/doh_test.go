@@ -93,6 +93,9 @@ func TestDoH(t *testing.T) {
 	if n := freshness(mustRespond(s.h, question("missing."+testZone, dns.TypeTXT, false))); n != 60 {
 		t.Errorf("a denial is fresh for %d s", n)
 	}
+	if n := freshness(mustRespond(s.h, question(testZone, dns.TypeCAA, true))); n != 300 {
+		t.Errorf("a record of the zone's own name is fresh for %d s", n)
+	}
 	if n := freshness(mustRespond(s.h, question("example.", dns.TypeTXT, false))); n != 0 {
 		t.Errorf("a refusal is fresh for %d s", n)
 	}

@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,4 +88,29 @@ func TestStreamTrickle(t *testing.T) {
 			t.Errorf("closed after %s", took)
 		}
 	})
+}
+
+// One client is an IPv4 address, or an IPv6 network of 64 bits.
+func TestConnLimit(t *testing.T) {
+	l := newConnLimit(5, 2)
+	for _, tc := range []struct {
+		addr string
+		want bool
+	}{
+		{"192.0.2.1", true}, {"192.0.2.1", true}, {"192.0.2.1", false}, {"192.0.2.2", true},
+		{"2001:db8::1", true}, {"2001:db8::2", true}, {"2001:db8:0:1::1", false}, // that is five
+	} {
+		if ok := l.enter(netip.MustParseAddr(tc.addr)); ok != tc.want {
+			t.Errorf("%s: %v", tc.addr, ok)
+		}
+	}
+	l.leave(netip.MustParseAddr("192.0.2.1"))
+	for _, tc := range []struct {
+		addr string
+		want bool
+	}{{"2001:db8::3", false}, {"2001:db8:0:1::1", true}, {"192.0.2.1", false}} {
+		if ok := l.enter(netip.MustParseAddr(tc.addr)); ok != tc.want {
+			t.Errorf("after one has left, %s: %v", tc.addr, ok)
+		}
+	}
 }
