@@ -116,7 +116,9 @@ func answers(t *testing.T, denial string) {
 // An error says why, to those who understand it.
 func TestExtendedErrors(t *testing.T) {
 	for _, denial := range denials {
-		h := testHandler(t, with(denial), testIndex())
+		cfg := with(denial)
+		cfg.ReportAgent = "agent.example.net."
+		h := testHandler(t, cfg, testIndex())
 		for _, tc := range []struct {
 			name  string
 			typ   uint16
@@ -134,7 +136,13 @@ func TestExtendedErrors(t *testing.T) {
 		} {
 			m := question(tc.name, tc.typ, true)
 			m.Question[0].Qclass = tc.class
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_LOCAL{Code: dns.EDNS0ZONEVERSION})
 			r := exchange(t, h, m, client)
+			for _, code := range []uint16{dns.EDNS0ZONEVERSION, dns.EDNS0REPORTING} {
+				if options(r)[code] != nil {
+					t.Errorf("%s %s: an option of the zone in what is no answer of it: %v", tc.name, dns.Type(tc.typ), r)
+				}
+			}
 			ede, ok := options(r)[dns.EDNS0EDE].(*dns.EDNS0_EDE)
 			if r.Rcode != tc.rcode || !ok || ede.InfoCode != tc.code {
 				t.Errorf("%s, %s %s: %v; want extended error %d", denial, tc.name, dns.Type(tc.typ), r, tc.code)
