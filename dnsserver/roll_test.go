@@ -92,6 +92,11 @@ func TestRollKeepsValid(t *testing.T) {
 					r, err := PlanFinish(keys, parent, dsTTL, now, ttl)
 					keys = apply(t, dir, r, err)
 					parent = parent[1:]
+					for _, k := range keys {
+						if k.SEP() && k.synced(now) != k.Created.Equal(start) {
+							t.Errorf("the parent is asked for key %d: %v", k.Tag, k.synced(now))
+						}
+					}
 				}
 				if kind == "algorithm of two" && at == 40*time.Hour { // the key of the data follows
 					r, err := PlanZSK(keys, now, ttl)
