@@ -109,7 +109,7 @@ func TestCollector(t *testing.T) {
 		again      bool
 		want       []string
 	}{
-		{8 << 30, 3, false, []string{"GOGC=400", "GOMEMLIMIT=2147483648"}},
+		{8 << 30, 3, false, []string{"GOGC=off", "GOMEMLIMIT=2147483648"}},
 		{8 << 30, 3, true, nil},
 		{2 << 30, 3, false, nil},
 		{8 << 30, 15, false, nil},

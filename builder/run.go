@@ -35,14 +35,15 @@ func (s *Service) limits(wall time.Duration, large bool) sandbox.Limits {
 }
 
 // collector returns how compilers and linker collect garbage: where memory is
-// plenty they take a fifth less processor time with more of it. What they make
-// does not depend on it. A build that may have failed by it goes without.
+// plenty, only when it runs out, which saves processor time, most of all in large
+// packages. What they make does not depend on it. A build that may have failed by
+// it goes without.
 func collector(memory int64, processors int, again bool) []string {
 	each := memory / int64(processors+1) // the go command starts one for each processor
 	if again || each < 1<<30 {
 		return nil
 	}
-	return []string{"GOGC=400", fmt.Sprintf("GOMEMLIMIT=%d", each)}
+	return []string{"GOGC=off", fmt.Sprintf("GOMEMLIMIT=%d", each)}
 }
 
 // fits reports whether one more build may start beside those that run; a large
