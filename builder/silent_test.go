@@ -135,15 +135,9 @@ func TestVerifiersBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	ts.confirmLater(t.Context(), built{record: truth}, Result{Spec: truth.Spec, State: StateSuccess, Sum: truth.Sum, Pending: []string{silentKey, good.log.VerifierKey()}})
-	for {
+	until(t, "the good one is heard", func() bool {
 		res, err := ts.Result(truth.Spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if slices.Equal(res.Pending, []string{silentKey}) && len(res.Agreed) == 1 && res.Agreed[0].Name == "build.test" {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+		return err == nil && slices.Equal(res.Pending, []string{silentKey}) && len(res.Agreed) == 1 && res.Agreed[0].Name == "build.test"
+	})
 	silent.Close()
 }
