@@ -66,6 +66,52 @@ func TestMissingKept(t *testing.T) {
 	}
 }
 
+// While a key is changed two sign, and what is kept of one's signature is not taken
+// for the other's.
+func TestMissingTwoKeys(t *testing.T) {
+	dir := t.TempDir()
+	for _, alg := range []string{"ecdsap256sha256", "ed25519"} {
+		if _, err := GenerateKey(dir, testZone, alg, true, Timing{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys, err := LoadKeys(dir, testZone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, denial := range denials {
+		h, err := NewHandler(with(denial), keys, testIndex(), Options{Limits: Limits{Answers: 64}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			r := exchange(t, h, question("missing."+testZone, dns.TypeTXT, true), client)
+			sets, signed := map[string][]dns.RR{}, map[uint16]int{}
+			id := func(name string, typ uint16) string { return name + " " + dns.Type(typ).String() }
+			for _, rr := range r.Ns {
+				sets[id(rr.Header().Name, rr.Header().Rrtype)] = append(sets[id(rr.Header().Name, rr.Header().Rrtype)], rr)
+			}
+			for _, rr := range r.Ns {
+				sig, ok := rr.(*dns.RRSIG)
+				if !ok {
+					continue
+				}
+				for _, k := range keys {
+					if k.Tag == sig.KeyTag {
+						signed[k.Tag]++
+						if err := sig.Verify(k.Public, sets[id(sig.Hdr.Name, sig.TypeCovered)]); err != nil {
+							t.Errorf("%s: %v: %v", denial, sig, err)
+						}
+					}
+				}
+			}
+			if len(signed) != 2 || signed[keys[0].Tag] != signed[keys[1].Tag] {
+				t.Errorf("%s: signatures by key: %v", denial, signed)
+			}
+		}
+	}
+}
+
 // A flood of names has places only among its like.
 func TestTablesFull(t *testing.T) {
 	now := testHandler(t, testConfig(), testIndex()).now()

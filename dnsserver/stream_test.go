@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,6 +55,10 @@ func TestStreamNotRead(t *testing.T) {
 		}
 		if took := time.Since(start); took > time.Second {
 			t.Errorf("answers took %s", took)
+		}
+		// Those that may wait, three more, and the SOA record by each that signs.
+		if made, most := s.h.stat.sigs.Load(), uint64(maxLate+3+runtime.GOMAXPROCS(0)); made > most {
+			t.Errorf("%d signatures were made; want at most %d", made, most)
 		}
 		<-ended
 		if took := time.Since(start); took > 2*writeTime {
