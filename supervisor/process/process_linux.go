@@ -152,15 +152,20 @@ func (r *OS) killOrphans() bool {
 	return len(running) > 0
 }
 
-// reap collects ended orphans, as long as this process runs.
+var reaping sync.Once
+
+// reap collects ended orphans, as long as this process runs. They come to the
+// process and not to a runner, so one goroutine does it for all.
 func (r *OS) reap() {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGCHLD)
-	go func() {
-		for range c {
-			r.reapNow()
-		}
-	}()
+	reaping.Do(func() {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGCHLD)
+		go func() {
+			for range c {
+				r.reapNow()
+			}
+		}()
+	})
 }
 
 func (r *OS) reapNow() {
