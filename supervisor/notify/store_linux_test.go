@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +21,15 @@ func openFiles(t *testing.T) int {
 
 func TestStore(t *testing.T) {
 	st := new(Store)
+	var mu sync.Mutex
 	var told []string
-	st.Added = func(k Named) { told = append(told, "+"+k.Name) }
-	st.Removed = func(name string) { told = append(told, "-"+name) }
+	tell := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, what)
+	}
+	st.Added = func(k Named) { tell("+" + k.Name) }
+	st.Removed = func(name string) { tell("-" + name) }
 	s := listen(t, Options{Store: st})
 	s.Attach()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -82,15 +89,20 @@ func TestStore(t *testing.T) {
 	}
 	conn.Close()
 	kept.Close()
+	if n := len(st.Files()); n != 2 {
+		t.Errorf("%d are kept, want 2", n)
+	}
 
 	say(t, "FDSTOREREMOVE=1\nFDNAME=web")
 	flush(t)
 	if left := st.Files(); len(left) != 1 || left[0].Name != "stored" {
 		t.Errorf("left are %v", left)
 	}
+	mu.Lock()
 	if strings.Join(told, " ") != "+web +stored -web" {
 		t.Errorf("told were %q", told)
 	}
+	mu.Unlock()
 
 	// One whose other end is gone is dropped.
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
