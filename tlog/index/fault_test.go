@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,6 +50,34 @@ func TestFullDisk(t *testing.T) {
 	}
 	if got := dump(t, s); got != want {
 		t.Errorf("after the disk was full the index differs: %s", difference(got, want))
+	}
+}
+
+// A new index that finds no room says so, and what it left is no obstacle.
+func TestNewOnFullDisk(t *testing.T) {
+	dir, resize := logtest.SmallDisk(t, 128<<10)
+	filler := filepath.Join(dir, "filler")
+	for _, free := range []int64{0, 4, 8, 12, 16, 20, 24, 32} {
+		resize(128 << 10)
+		if err := os.WriteFile(filler, make([]byte, 128<<10-free<<10), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "index.db")
+		s, err := index.Open(file, index.Options{})
+		if err == nil {
+			t.Logf("%d kB were enough", free)
+			s.Close()
+		} else if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, index.ErrCorrupt) {
+			t.Errorf("with %d kB: %v", free, err)
+		}
+		resize(64 << 20)
+		if s, err = index.Open(file, index.Options{}); err != nil {
+			t.Fatalf("when there is room again, after %d kB: %v", free, err)
+		}
+		s.Close()
+		for _, name := range []string{file, filler, file + ".lock", file + ".readers"} {
+			os.Remove(name)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -244,6 +245,11 @@ func (s *Store) openToWrite() (err error) {
 	if s.readers, err = newReaders(s.file); err != nil {
 		return err
 	}
+	if fi, err := os.Stat(s.file); errors.Is(err, fs.ErrNotExist) || err == nil && fi.Size() == 0 {
+		if err := s.makeFile(); err != nil {
+			return err
+		}
+	}
 	if err := s.openPages(); err != nil {
 		return err
 	}
@@ -263,7 +269,7 @@ func (s *Store) openPages() (err error) {
 		err = checkNewest(f)
 		f.Close()
 	}
-	if err != nil && !(errors.Is(err, fs.ErrNotExist) && !s.opts.ReadOnly) {
+	if err != nil {
 		return err
 	}
 	db, err := openDatabase(s.file, s.opts.ReadOnly)
@@ -316,8 +322,8 @@ func openError(err error) error {
 	if err.Error() == "timeout" {
 		return ErrLocked
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return err
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		return err // a full disk, say: nothing that the file tells
 	}
 	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }
@@ -327,10 +333,7 @@ func (s *Store) init() error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if meta == nil {
-			if tx.ID() > 1 { // of a file that bbolt has just made
-				return damaged("a part is missing")
-			}
-			return nil
+			return damaged("a part is missing")
 		}
 		if got := string(meta.Get(keyFormat)); got != format {
 			return fmt.Errorf("its format is %q and this program reads %q: use the program that made it, or remove the file and let it be built again, from kept tiles or from the log", got, format)
@@ -355,19 +358,8 @@ func (s *Store) init() error {
 	})
 }
 
-// prepare fills a new file, and takes up what a crash left.
+// prepare takes up what a crash left.
 func (s *Store) prepare() error {
-	isNew := false
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		isNew = tx.Bucket(bucketMeta) == nil
-		return nil
-	})
-	if err == nil && isNew {
-		err = s.db.Update(s.fill)
-	}
-	if err != nil {
-		return err
-	}
 	if err := s.readJournal(); err != nil {
 		return err
 	}
@@ -378,6 +370,30 @@ func (s *Store) prepare() error {
 		return err
 	}
 	return s.merge()
+}
+
+// makeFile makes a new file, under another name until it is whole.
+func (s *Store) makeFile() error {
+	file := s.file
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target
+	}
+	fresh := file + freshSuffix
+	db, err := openDatabase(fresh, false)
+	if err == nil {
+		err = db.Update(s.fill)
+	}
+	if db != nil {
+		err = errors.Join(err, db.Close())
+	}
+	if err == nil {
+		err = durable.Rename(fresh, file)
+	}
+	if err != nil {
+		os.Remove(fresh)
+		return fmt.Errorf("making a new one: %w", err)
+	}
+	return nil
 }
 
 // fill makes the buckets of a new file.
