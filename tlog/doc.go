@@ -34,8 +34,8 @@
 // protocol, so that any file server or rsync can pass them on.
 //
 // Figures: following with indexing is bounded by hashing (BenchmarkFollow, on
-// the machine of docs/log.md 0.31 µs a record; wanted is twice that, measured
-// 3.7 times that for 72 million records, 2.1 times without SHA instructions). Durable appends are bounded by the
-// disk's sync (BenchmarkLogAppend: wanted 1,000 a second, measured 46,564 with
-// 128 appenders).
+// the machine of docs/log.md 0.30 µs a record; wanted is twice that, measured
+// 2.9 times that for 72 million records, 2.0 times without SHA instructions).
+// Durable appends are bounded by the disk's sync (BenchmarkLogAppend: wanted
+// 1,000 a second, measured 46,564 with 128 appenders).
 package tlog
