@@ -84,7 +84,7 @@ func (a Auditor) Run(ctx context.Context) (*Audit, error) {
 				switch {
 				case h == 0:
 					result.Malformed++
-				case h>>1%parts == part:
+				case partOf(h, parts) == part:
 					prints = append(prints, h)
 				}
 			}
@@ -160,6 +160,10 @@ func versionPrint(record []byte) uint64 {
 	version, _, _ := bytes.Cut(record, []byte(" h1:"))
 	return maphash.Bytes(seed, version) | 1
 }
+
+// partOf says which part of the versions a hash belongs to. Its lowest bit is
+// always set.
+func partOf(h, parts uint64) uint64 { return h >> 1 % parts }
 
 // note adds a well-formed record to those of its version.
 func note(found map[string]*Audited, number int64, record []byte) {

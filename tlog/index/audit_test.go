@@ -97,6 +97,21 @@ func TestAuditHonest(t *testing.T) {
 	}
 }
 
+// The parts of an audit are about equal: what is kept in memory at once depends on it.
+func TestAuditParts(t *testing.T) {
+	for parts := range uint64(7) {
+		parts++
+		n := make([]int, parts)
+		const versions = 70_000
+		for i := range versions {
+			n[partOf(versionPrint(fmt.Appendf(nil, "example.org/m v1.0.%d h1:", i)), parts)]++
+		}
+		if fair := versions / int(parts); slices.Min(n) < fair*9/10 || slices.Max(n) > fair*11/10 {
+			t.Errorf("of %d versions, the parts hold %v", versions, n)
+		}
+	}
+}
+
 func TestAuditNote(t *testing.T) {
 	record := func(k byte) []byte {
 		h := "h1:" + strings.Repeat(string(rune('A'+k)), 43) + "="

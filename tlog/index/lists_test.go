@@ -18,7 +18,8 @@ func TestLists(t *testing.T) {
 	var s lists
 	have := make([]held, 200)
 	record := int64(0)
-	most, longest := 0, 0
+	longest := 0
+	var lives, most [maxRoom + 1]int // for each room: lists now, and the most there were at once
 	for range 20_000 {
 		k := rnd.IntN(len(have))
 		l := slices.Clone(have[k].l)
@@ -33,6 +34,13 @@ func TestLists(t *testing.T) {
 		} else if len(l) > 1 {
 			l = l[:1+rnd.IntN(len(l)-1)]
 		}
+		if n := len(have[k].l); n > 0 {
+			lives[room(n)]--
+		}
+		if n := len(l); n > 0 {
+			lives[room(n)]++
+			most[room(n)] = max(most[room(n)], lives[room(n)])
+		}
 		have[k] = held{s.replace(have[k].at, len(have[k].l), l), l}
 		for j, h := range have {
 			if !slices.Equal(s.entries[h.at:][:len(h.l)], h.l) {
@@ -40,15 +48,16 @@ func TestLists(t *testing.T) {
 			}
 		}
 		longest = max(longest, len(l))
-		if record < 10_000 {
-			most = max(most, len(s.entries))
-		}
 	}
 	if longest <= maxMajors {
 		t.Fatal("no list was long: the test tests nothing")
 	}
-	if len(s.entries) > 2*most {
-		t.Errorf("%d entries are in use, %d were at first: pieces are not used again", len(s.entries), most)
+	need := 0
+	for room, n := range most {
+		need += room * n
+	}
+	if len(s.entries) != need {
+		t.Errorf("%d entries are in use, lists of these rooms needed %d at once: pieces are not used again", len(s.entries), need)
 	}
 	s.reset()
 	if at := s.replace(0, 0, make([]entry, 3)); at != 0 {
