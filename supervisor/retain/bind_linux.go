@@ -116,6 +116,9 @@ func (k *Keeper) bind(r *run, n *notification) (done bool, err error) {
 			give, drop, keep = -1, []int{give}, true
 		}
 	}
+	if want.Shared && (give >= 0 || keep) {
+		k.warn(fmt.Sprintf("%s is opened with SO_REUSEPORT: of several sockets on one address the first is kept", want))
+	}
 	if give >= 0 {
 		s := k.kept[give]
 		// What could not be given the service binds by itself.
@@ -134,9 +137,6 @@ func (k *Keeper) bind(r *run, n *notification) (done bool, err error) {
 	})
 	switch {
 	case keep:
-		if option(fd, unix.SO_REUSEPORT) {
-			k.warn(fmt.Sprintf("%s is opened with SO_REUSEPORT: of several sockets on one address the first is kept", want))
-		}
 		k.kept = append(k.kept, &kept{Key: want, fd: fd, inode: inode, pid: pid, at: at, claimed: true})
 		fd = -1
 	case len(k.kept) >= maxSockets:

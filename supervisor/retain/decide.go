@@ -12,6 +12,7 @@ type Key struct {
 	Stream   bool // else datagrams
 	Protocol int
 	V6Only   bool
+	Shared   bool   // SO_REUSEPORT: of sockets on one address all have it, or none
 	UID      uint32 // who made it: others of the service's tree don't get it
 	Addr     netip.AddrPort
 }

@@ -22,6 +22,8 @@ func key(network, addr string) Key {
 
 func only6(k Key) Key { k.V6Only = true; return k }
 
+func shared(k Key) Key { k.Shared = true; return k }
+
 func by(uid uint32, k Key) Key { k.UID = uid; return k }
 
 func TestDecide(t *testing.T) {
@@ -45,6 +47,9 @@ func TestDecide(t *testing.T) {
 		{"other transport", local, []view{closed(key("udp", "127.0.0.1:80"))}, -1, nil, true},
 		{"other protocol on the port", local, []view{closed(key("mptcp", "127.0.0.1:80"))}, -1, []int{0}, true},
 		{"another user's", local, []view{closed(by(7, local))}, -1, []int{0}, true},
+		{"shared, and was not", shared(local), []view{closed(local)}, -1, []int{0}, true},
+		{"not shared, and was", local, []view{closed(shared(local))}, -1, []int{0}, true},
+		{"second of those that share", shared(local), []view{open(shared(local))}, -1, nil, false},
 		{"other address", local, []view{closed(key("tcp", "127.0.0.2:80"))}, -1, nil, true},
 		{"from wildcard", local, []view{closed(wild)}, -1, []int{0}, true},
 		{"to wildcard", wild, []view{closed(local), closed(key("tcp", "127.0.0.2:80"))}, -1, []int{0, 1}, true},

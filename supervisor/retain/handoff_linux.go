@@ -3,6 +3,7 @@ package retain
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -28,6 +29,8 @@ type passed struct {
 	Early int            `json:"early"`
 	Off   string         `json:"off"`
 	Warn  []string       `json:"warn"`
+	// Parting is missing from what an older upkeep passes.
+	Parting []string `json:"parting,omitempty"`
 }
 
 type passedSocket struct {
@@ -56,7 +59,7 @@ func (k *Keeper) Handoff(b *handoff.Bundle) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.review()
-	p := passed{Early: k.early, Off: k.off, Warn: k.warnings}
+	p := passed{Early: k.early, Off: k.off, Warn: k.warnings, Parting: k.parting}
 	for i, s := range k.kept {
 		if s.quiet {
 			loud(s.fd)
@@ -126,8 +129,8 @@ func (k *Keeper) Adopt(b *handoff.Bundle) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.early, k.off, k.warnings = p.Early, p.Off, p.Warn
-	for _, w := range k.warnings {
+	k.early, k.off, k.warnings, k.parting = p.Early, p.Off, p.Warn, p.Parting
+	for _, w := range slices.Concat(k.parting, k.warnings) {
 		k.said[w] = true
 	}
 	for i, ps := range p.Kept {

@@ -25,7 +25,8 @@ type Keeper struct {
 	own      []*Listener
 	runs     []*run
 	off      string
-	warnings []string
+	warnings []string // of the process that runs
+	parting  []string // of the last one's end
 	said     map[string]bool
 	early    int  // processes in a row that ended right after their start with a socket unclaimed
 	released bool // the service is to end for good
@@ -80,7 +81,7 @@ func New(opts Options) *Keeper {
 func (k *Keeper) Started(pid int, notify *os.File, why string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.off = why
+	k.off, k.warnings = why, nil
 	for _, l := range k.own {
 		loud(int(l.File.Fd()))
 	}
@@ -237,7 +238,7 @@ func (k *Keeper) Abandon() {
 func (k *Keeper) Status() Status {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	st := Status{Off: k.off, Warnings: slices.Clone(k.warnings)}
+	st := Status{Off: k.off, Warnings: slices.Concat(k.parting, k.warnings)}
 	for _, l := range k.own {
 		st.Sockets = append(st.Sockets, Socket{Name: l.Name, Network: l.Network, Address: l.Address, Claimed: true})
 	}
@@ -261,21 +262,30 @@ func (k *Keeper) Count() int {
 	return len(k.kept) + len(k.own)
 }
 
-const maxWarnings = 10
+const (
+	maxWarnings = 10
+	maxSaid     = 200
+)
 
-// warn notes a limit that was met, once.
-func (k *Keeper) warn(text string) {
-	if k.said[text] || len(k.warnings) >= maxWarnings {
+// warn notes a limit that the service met.
+func (k *Keeper) warn(text string) { k.note(&k.warnings, text) }
+
+func (k *Keeper) note(list *[]string, text string) {
+	if slices.Contains(*list, text) || len(*list) >= maxWarnings {
 		return
 	}
-	k.said[text] = true
-	k.warnings = append(k.warnings, text)
-	k.log.Warn(text)
+	*list = append(*list, text)
+	k.once(text, text)
 }
 
+// once logs a thing that can happen again and again.
 func (k *Keeper) once(key, msg string, args ...any) {
-	if !k.said[key] {
-		k.said[key] = true
-		k.log.Warn(msg, args...)
+	if k.said[key] {
+		return
 	}
+	if len(k.said) >= maxSaid {
+		clear(k.said) // a service that always does something new
+	}
+	k.said[key] = true
+	k.log.Warn(msg, args...)
 }

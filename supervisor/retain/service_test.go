@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"example.org/upkeep/supervisor/process"
 )
 
@@ -60,6 +62,16 @@ func service(words string) int {
 					}
 				}
 				go srv.Serve(l)
+			}
+		case "shared": // two sockets on one address
+			lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+				return c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+			}}
+			for range 2 {
+				l, errListen := lc.Listen(context.Background(), "tcp", value)
+				if err = errors.Join(err, errListen); err == nil {
+					go srv.Serve(l)
+				}
 			}
 		case "udp":
 			var c net.PacketConn

@@ -40,6 +40,7 @@ func keyOf(fd int) (k Key, ok bool, err error) {
 		}
 		k.V6Only = only != 0
 	}
+	k.Shared = option(fd, unix.SO_REUSEPORT)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return k, false, err

@@ -19,6 +19,7 @@ func (k *Keeper) Stopping(pid int) {
 		}
 	}
 	var held []*kept
+	k.parting = nil
 	if !k.released {
 		k.review()
 		for _, s := range append(slices.Clone(k.kept), k.ownKept(pid)...) {
@@ -26,7 +27,7 @@ func (k *Keeper) Stopping(pid int) {
 				continue
 			}
 			if err := quiet(s.fd); err != nil {
-				k.warn(fmt.Sprintf("%s: connections that come with the stop signal may be lost: %v", s.Key, err))
+				k.note(&k.parting, fmt.Sprintf("%s: connections that come with the stop signal may be lost: %v", s.Key, err))
 				continue
 			}
 			s.quiet = true
