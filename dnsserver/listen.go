@@ -123,8 +123,31 @@ func (e *ListenError) Error() string {
 
 func (e *ListenError) Unwrap() error { return e.Err }
 
+// Family is the network for listening at host:port, "tcp" or "udp" of the kind that
+// the address is: without a 4 behind it 0.0.0.0 would stand for IPv6 too.
+func Family(network, addr string) string {
+	if host, _, err := net.SplitHostPort(addr); err == nil && host == "0.0.0.0" {
+		return network + "4"
+	}
+	return network
+}
+
+// family is Family, but [::] is for IPv6 alone when 0.0.0.0 is open already.
+func (s *Server) family(network, host, port string) string {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err == nil && host == "::" {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.open[netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(n))] != nil {
+			return network + "6"
+		}
+	}
+	return Family(network, net.JoinHostPort(host, port))
+}
+
 // Listen answers on an address over UDP and TCP, and returns the address it
-// has: with port 0 the system chooses one that is free for both.
+// has: with port 0 the system chooses one that is free for both. [::] stands for
+// IPv4 too, unless 0.0.0.0 was opened with the same port before.
 func (s *Server) Listen(addr string) (netip.AddrPort, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -145,14 +168,15 @@ func (s *Server) Listen(addr string) (netip.AddrPort, error) {
 
 func (s *Server) listenBoth(host, port string) (netip.AddrPort, error) {
 	// TCP first: it never shares its port, so it notices another program.
-	tcp, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	tcp, err := net.Listen(s.family("tcp", host, port), net.JoinHostPort(host, port))
 	if err != nil {
 		return netip.AddrPort{}, &ListenError{"TCP", net.JoinHostPort(host, port), err}
 	}
 	got := tcp.Addr().(*net.TCPAddr).AddrPort()
-	fixed := net.JoinHostPort(host, strconv.Itoa(int(got.Port())))
+	number := strconv.Itoa(int(got.Port()))
+	fixed, network := net.JoinHostPort(host, number), s.family("udp", host, number)
 	// A socket that shares nothing finds out whether the UDP port is free.
-	probe, err := net.ListenPacket("udp", fixed)
+	probe, err := net.ListenPacket(network, fixed)
 	if err != nil {
 		tcp.Close()
 		return netip.AddrPort{}, &ListenError{"UDP", fixed, err}
@@ -161,7 +185,7 @@ func (s *Server) listenBoth(host, port string) (netip.AddrPort, error) {
 	var udp []*net.UDPConn
 	for range s.cfg.Workers {
 		lc := net.ListenConfig{Control: sharePort}
-		c, err := lc.ListenPacket(s.ctx, "udp", fixed)
+		c, err := lc.ListenPacket(s.ctx, network, fixed)
 		if err != nil {
 			if len(udp) > 0 && !canShare {
 				break

@@ -347,3 +347,37 @@ func TestInherited(t *testing.T) {
 		t.Error("without systemd: no error")
 	}
 }
+
+// 0.0.0.0 is IPv4 alone, so that [::] can be listed beside it.
+func TestListenBothWildcards(t *testing.T) {
+	var s *Server
+	var six netip.AddrPort
+	var port string
+	for range 20 { // what is free for IPv4 may be taken for IPv6
+		var four netip.AddrPort
+		s, four = testServer(t, ListenConfig{Workers: 2}, "0.0.0.0:0")
+		port = fmt.Sprint(four.Port())
+		var err error
+		if six, err = s.Listen(net.JoinHostPort("::", port)); err == nil {
+			break
+		} else if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	if !six.IsValid() {
+		t.Fatal("both wildcards can't be had with one port")
+	}
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		for _, network := range []string{"udp", "tcp"} {
+			c := dns.Client{Net: network, Timeout: time.Minute}
+			if r, _, err := c.Exchange(question(moxName, dns.TypeTXT, true), net.JoinHostPort(host, port)); err != nil || texts(r) == "" {
+				t.Errorf("%s, %s: %v, %v", network, host, r, err)
+			}
+		}
+	}
+	s.StopListening(six)
+	c := dns.Client{Net: "tcp", Timeout: time.Minute}
+	if r, _, err := c.Exchange(question(moxName, dns.TypeTXT, true), net.JoinHostPort("127.0.0.1", port)); err != nil || texts(r) == "" {
+		t.Errorf("IPv4 after IPv6 was closed: %v, %v", r, err)
+	}
+}

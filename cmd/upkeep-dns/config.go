@@ -29,7 +29,7 @@ import (
 
 // A Config is the program's configuration file.
 type Config struct {
-	Listen  []string             `toml:"listen" comment:"Addresses to answer on over UDP and TCP. Port 0 is a free one, which is printed.\n\"systemd\" stands for the sockets that a .socket unit passes."`
+	Listen  []string             `toml:"listen" comment:"Addresses to answer on over UDP and TCP. Port 0 is a free one, which is printed.\n\":53\" is IPv4 and IPv6, and so is \"[::]:53\" unless \"0.0.0.0:53\", IPv4 alone, is listed beside it.\n\"systemd\" stands for the sockets that a .socket unit passes."`
 	Keys    string               `toml:"keys" comment:"Folder of the zone's keys: pairs of K*.key and K*.private files, see 'upkeep-dns keygen'."`
 	State   string               `toml:"state" comment:"Folder of the index and of the newest tree head. It must outlive restarts."`
 	HTTP    string               `toml:"http" comment:"Address for metrics (/metrics) and the page of the index; empty is none."`

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -72,5 +73,14 @@ func TestNoArguments(t *testing.T) {
 		if _, errs, code := upkeepDNS(t, args...); code != 2 || !strings.Contains(errs, command+" takes no arguments") {
 			t.Errorf("%s: exit %d, %s", command, code, errs)
 		}
+	}
+}
+
+// Beside 0.0.0.0, [::] of the same port is for IPv6 alone and comes later.
+func TestPlaces(t *testing.T) {
+	c := Config{Listen: []string{"[::]:53", "[::]:54", "0.0.0.0:53", "127.0.0.1:0", "127.0.0.1:0"}, TLS: TLSConfig{DoT: ":853"}}
+	want := []place{{"listen", "[::]:54", 1}, {"listen", "0.0.0.0:53", 1}, {"listen", "127.0.0.1:0", 1}, {"listen", "127.0.0.1:0", 2}, {"listen6", "[::]:53", 1}, {"dot", ":853", 1}}
+	if got := c.places(); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,8 +53,16 @@ func (c *Config) places() (all []place) {
 		count[p]++
 		all = append(all, place{kind, addr, count[p]})
 	}
+	var only6 []string // after 0.0.0.0, so that [::] is not for IPv4 too
 	for _, addr := range c.Listen {
+		if port, ok := strings.CutPrefix(addr, "[::]:"); ok && slices.Contains(c.Listen, "0.0.0.0:"+port) {
+			only6 = append(only6, addr)
+			continue
+		}
 		add("listen", addr)
+	}
+	for _, addr := range only6 {
+		add("listen6", addr)
 	}
 	add("dot", c.TLS.DoT)
 	add("doq", c.TLS.DoQ)
@@ -152,11 +162,11 @@ func (l *listeners) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate
 // start opens one listener.
 func (l *listeners) start(ctx context.Context, p place) (stop func(), err error) {
 	flag := "-" + p.kind
-	if p.kind == "listen" {
+	if p.kind == "listen" || p.kind == "listen6" {
 		return l.startPlain(p.addr)
 	}
 	if p.kind == "doq" {
-		conn, err := net.ListenPacket("udp", p.addr)
+		conn, err := net.ListenPacket(dnsserver.Family("udp", p.addr), p.addr)
 		if err != nil {
 			return nil, listenError(&dnsserver.ListenError{Network: "UDP", Addr: p.addr, Err: err}, flag)
 		}
@@ -170,7 +180,7 @@ func (l *listeners) start(ctx context.Context, p place) (stop func(), err error)
 		})
 		return cancel, nil
 	}
-	tcp, err := net.Listen("tcp", p.addr)
+	tcp, err := net.Listen(dnsserver.Family("tcp", p.addr), p.addr)
 	if err != nil {
 		return nil, listenError(&dnsserver.ListenError{Network: "TCP", Addr: p.addr, Err: err}, flag)
 	}
