@@ -225,7 +225,7 @@ func TestKill(t *testing.T) {
 	}
 	startServer := func() (*exec.Cmd, string) {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$")
-		cmd.Env = append(os.Environ(), "UPKEEP_TEST_KILL_DIR="+dir, "UPKEEP_TEST_KILL_KEY="+signer,
+		cmd.Env = append(os.Environ(), "TMPDIR="+sharedDir, "UPKEEP_TEST_KILL_DIR="+dir, "UPKEEP_TEST_KILL_KEY="+signer,
 			"UPKEEP_TEST_KILL_PROXY="+e.url, "UPKEEP_TEST_KILL_DB="+e.key)
 		out, err := cmd.StdoutPipe()
 		if err != nil {

@@ -72,7 +72,7 @@ func killWhileSettingUp(t *testing.T, confined, long bool) {
 	// when at returns or it has stopped itself.
 	kill := func(t *testing.T, stop string, at func(*killedBuild)) {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKillWhileSettingUp$")
-		cmd.Env = append(os.Environ(), "UPKEEP_TEST_KILL_DIR="+dir, "UPKEEP_TEST_KILL_KEY="+signer, "UPKEEP_TEST_KILL_PROXY="+e.url,
+		cmd.Env = append(os.Environ(), "TMPDIR="+sharedDir, "UPKEEP_TEST_KILL_DIR="+dir, "UPKEEP_TEST_KILL_KEY="+signer, "UPKEEP_TEST_KILL_PROXY="+e.url,
 			"UPKEEP_TEST_KILL_DB="+e.key, "UPKEEP_TEST_KILL_INSTALLS=1", fmt.Sprint("UPKEEP_TEST_KILL_CONFINED=", confined), "UPKEEP_TEST_KILL_AT="+stop)
 		out, err := cmd.StdoutPipe()
 		if err != nil {

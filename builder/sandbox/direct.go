@@ -30,7 +30,8 @@ func (Direct) Probe(context.Context, string) error { return nil }
 
 // Run runs the command.
 func (Direct) Run(ctx context.Context, job Job) error {
-	tmp, err := os.MkdirTemp("", "upkeep-build-")
+	// In the job's own folder, where a server that was killed finds it again.
+	tmp, err := os.MkdirTemp(job.Dir, "tmp-")
 	if err != nil {
 		return fmt.Errorf("making a temporary folder: %w", err)
 	}
