@@ -133,10 +133,18 @@ func (c *ZoneConfig) static() (zone string, soa *dns.SOA, rrs []dns.RR, err erro
 	if len(c.NameServers) == 0 {
 		return fail("zone.nameserver: at least one is needed")
 	}
+	listed := map[string]bool{}
 	for i, ns := range c.NameServers {
 		host, inZone := absolute(ns.Name, zone)
-		if _, err := packName(host); err != nil || ns.Name == "" || ns.Name == "@" {
+		if !isHost(host) || ns.Name == "" || ns.Name == "@" {
 			return fail("zone.nameserver %d: %q is no name of a host", i+1, ns.Name)
+		}
+		if listed[host] {
+			return fail("zone.nameserver %d: %s is listed twice; give it all its addresses in one place", i+1, ns.Name)
+		}
+		listed[host] = true
+		if dns.IsSubDomain("v0."+zone, host) {
+			return fail("zone.nameserver %s: is under v0.%s, where the index alone says what there is", ns.Name, zone)
 		}
 		if inZone && len(ns.Addresses) == 0 {
 			return fail("zone.nameserver %s: is in the zone and needs addresses", ns.Name)
@@ -149,6 +157,9 @@ func (c *ZoneConfig) static() (zone string, soa *dns.SOA, rrs []dns.RR, err erro
 			rrs = append(rrs, c.Encrypted.bindings(host, apexTTL)...)
 		}
 		for _, a := range ns.Addresses {
+			if a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+				return fail("zone.nameserver %s: %s is no address that others can ask", ns.Name, a)
+			}
 			if a = a.Unmap(); a.Is4() {
 				rrs = append(rrs, &dns.A{Hdr: hdr(host, dns.TypeA), A: a.AsSlice()})
 			} else {
@@ -171,6 +182,16 @@ func (c *ZoneConfig) static() (zone string, soa *dns.SOA, rrs []dns.RR, err erro
 		rrs = append(rrs, rr)
 	}
 	return zone, soa, rrs, nil
+}
+
+// isHost reports whether a full name can be that of a host.
+func isHost(host string) bool {
+	wire, err := packName(host)
+	if err != nil {
+		return false
+	}
+	_, plain := labelsOf(wire, len(wire)-1)
+	return plain
 }
 
 func seconds(d config.Duration) uint32 { return uint32(d.D() / time.Second) }
@@ -227,6 +248,10 @@ func parseRecord(text, zone string, ttl uint32) (dns.RR, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", text, err)
 	}
+	owner, err := packName(h.Name)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", text, err)
+	}
 	switch {
 	case len(data) == 0:
 		return nil, fmt.Errorf("%q has no data", text)
@@ -236,7 +261,7 @@ func parseRecord(text, zone string, ttl uint32) (dns.RR, error) {
 		return nil, fmt.Errorf("%q is outside the zone %s", text, zone)
 	case dns.IsSubDomain("v0."+zone, h.Name):
 		return nil, fmt.Errorf("%q is under v0.%s, where the index alone says what there is", text, zone)
-	case strings.HasPrefix(h.Name, "*."):
+	case slices.Contains(dns.SplitDomainName(showName(owner)), "*"):
 		return nil, fmt.Errorf("%q is a wildcard, which this server does not serve", text)
 	case slices.Contains(ownTypes, h.Rrtype):
 		return nil, fmt.Errorf("%q has the type %s, which can't be set here", text, dns.TypeToString[h.Rrtype])

@@ -96,7 +96,12 @@ func NewHandler(cfg ZoneConfig, keys []*Key, idx index.Reader, opts Options) (*H
 // CheckReload reports what Reload would find wrong with configuration and keys,
 // and changes nothing.
 func (h *Handler) CheckReload(cfg ZoneConfig, keys []*Key) error {
-	_, err := newZone(cfg, keys, 0, h.now(), func() {})
+	return CheckZone(cfg, keys, h.now())
+}
+
+// CheckZone reports what is wrong with configuration and keys at a time.
+func CheckZone(cfg ZoneConfig, keys []*Key, now time.Time) error {
+	_, err := newZone(cfg, keys, 0, now, func() {})
 	return err
 }
 

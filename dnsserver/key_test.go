@@ -2,6 +2,7 @@ package dnsserver
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -280,11 +281,19 @@ func TestBadConfig(t *testing.T) {
 		{func(c *ZoneConfig) { c.NameServers = nil }, "zone.nameserver"},
 		{func(c *ZoneConfig) { c.NameServers[0].Addresses = nil }, "needs addresses"},
 		{func(c *ZoneConfig) { c.NameServers[1].Addresses = c.NameServers[0].Addresses }, "not in the zone"},
+		{func(c *ZoneConfig) { c.NameServers[0].Name = "ns 0" }, "no name of a host"},
+		{func(c *ZoneConfig) { c.NameServers[0].Name = "*" }, "no name of a host"},
+		{func(c *ZoneConfig) { c.NameServers[0].Name = "ns.v0" }, "index alone"},
+		{func(c *ZoneConfig) { c.NameServers = append(c.NameServers, c.NameServers[0]) }, "twice"},
+		{func(c *ZoneConfig) { c.NameServers[0].Addresses = []netip.Addr{netip.IPv4Unspecified()} }, "others can ask"},
+		{func(c *ZoneConfig) { c.NameServers[0].Addresses = []netip.Addr{netip.MustParseAddr("fe80::1%eth0")} }, "others can ask"},
 		{func(c *ZoneConfig) { c.Mailbox = "nobody" }, "zone.mailbox"},
 		{func(c *ZoneConfig) { c.Records = []string{"x.v0 TXT y"} }, "index alone"},
 		{func(c *ZoneConfig) { c.Records = []string{"example.org. TXT y"} }, "outside"},
 		{func(c *ZoneConfig) { c.Records = []string{"x CNAME y"} }, "CNAME"},
 		{func(c *ZoneConfig) { c.Records = []string{"*.x TXT y"} }, "wildcard"},
+		{func(c *ZoneConfig) { c.Records = []string{`\042.x TXT y`} }, "wildcard"},
+		{func(c *ZoneConfig) { c.Records = []string{"y.*.x TXT y"} }, "wildcard"},
 		{func(c *ZoneConfig) { c.Records = []string{"x TXT"} }, "records"},
 		{func(c *ZoneConfig) { c.Records = []string{"x TXT y\nz TXT y"} }, "more than one"},
 		{func(c *ZoneConfig) { c.Records = []string{"$INCLUDE /etc/passwd"} }, "records"},

@@ -430,7 +430,11 @@ func configCheckCommand() *cli.Command {
 			if _, err := c.Log.fill(ctx); err != nil {
 				return err
 			}
-			if _, err := loadKeys(c); err != nil {
+			keys, err := loadKeys(c)
+			if err != nil {
+				return err
+			}
+			if err := dnsserver.CheckZone(c.Zone, keys, time.Now()); err != nil {
 				return err
 			}
 			fmt.Println("The configuration is good.")

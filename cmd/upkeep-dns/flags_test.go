@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"example.org/upkeep/dnsserver"
 )
 
 // Flags override the file, also those that can be given more than once.
@@ -82,5 +85,18 @@ func TestPlaces(t *testing.T) {
 	want := []place{{"listen", "[::]:54", 1}, {"listen", "0.0.0.0:53", 1}, {"listen", "127.0.0.1:0", 1}, {"listen", "127.0.0.1:0", 2}, {"listen6", "[::]:53", 1}, {"dot", ":853", 1}}
 	if got := c.places(); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// What serve refuses because of the keys, config check refuses too.
+func TestConfigCheckKeys(t *testing.T) {
+	dir := t.TempDir()
+	later := time.Now().Add(24 * time.Hour)
+	if _, err := dnsserver.GenerateKey(dir, zone, "ed25519", true, dnsserver.Timing{Activate: later}); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"config", "check", "-zone", zone, "-keys", dir, "-ns", "ns0=192.0.2.1", "-proxy", "http://127.0.0.1:1", "-database", "sum.golang.org"}
+	if out, errs, code := upkeepDNS(t, args...); code != 1 || !strings.Contains(errs, "is active now") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
 }
