@@ -38,7 +38,8 @@ type query struct {
 	path     []byte // room for the path that the name stands for
 	denied   denied // room for an answer that denies the name
 
-	edns        bool
+	edns        bool // it has an OPT record: answers have one too, also errors (RFC 6891, section 6.1.1)
+	badOptions  bool // the record is whole, an option in it is not
 	version     uint8
 	size        uint16 // what the asker can receive over UDP
 	do, co      bool
@@ -71,7 +72,7 @@ const (
 // query can have one.
 func parseQuery(p []byte, q *query) verdict {
 	q.question, q.nameLen = nil, 0
-	q.edns, q.version, q.size = false, 0, 0
+	q.edns, q.badOptions, q.version, q.size = false, false, 0, 0
 	q.do, q.co, q.nsid, q.keepalive, q.padding, q.zoneVersion = false, false, false, false, false, false
 	q.cookie, q.tsigName, q.tsigAlg = nil, nil, nil
 	if len(p) < headerLen {
@@ -111,6 +112,8 @@ func parseQuery(p []byte, q *query) verdict {
 		return verdictFormErr
 	case q.version != 0:
 		return verdictBadVers
+	case q.badOptions:
+		return verdictFormErr
 	case q.tsigName != nil:
 		return verdictTSIG
 	}
@@ -210,9 +213,8 @@ func (q *query) readRecord(p []byte, off int, additional, last bool) int {
 		q.size = class
 		q.version = uint8(ttl >> 16)
 		q.do, q.co = ttl&ednsDO != 0, ttl&ednsDO != 0 && ttl&ednsCO != 0
-		if !q.readOptions(data) {
-			return -1
-		}
+		// In another version options may have another form.
+		q.badOptions = q.version == 0 && !q.readOptions(data)
 	case dns.TypeTSIG:
 		// The last record, of class ANY (RFC 8945, section 5.1).
 		alg := plainName(data)
@@ -271,6 +273,11 @@ func (q *query) readOptions(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// forgetOptions leaves of EDNS that it was there.
+func (q *query) forgetOptions() {
+	q.nsid, q.keepalive, q.padding, q.zoneVersion, q.cookie = false, false, false, false, nil
 }
 
 // AsksKeepalive reports whether a query has the TCP keepalive option, which

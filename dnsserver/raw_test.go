@@ -163,6 +163,36 @@ func TestRawPackets(t *testing.T) {
 	}
 }
 
+// A query with EDNS is answered with EDNS, also when something else in it is
+// wrong: without, resolvers take the server for one that can't (RFC 6891, section
+// 6.1.1). Of another version nothing is read but that.
+func TestErrorsWithEDNS(t *testing.T) {
+	h := testHandler(t, testConfig(), testIndex())
+	q := func(ar uint16) *raw { return header(0, 1, 0, 0, ar).question(testZone, dns.TypeSOA, 1) }
+	const badCookie = "\x00\x0a\x00\x07abcdefg"
+	for _, tc := range []struct {
+		name     string
+		p        *raw
+		rcode    int
+		question bool
+	}{
+		{"a bad cookie", q(1).opt(1232, 0, ednsDO, "\x00\x03\x00\x00"+badCookie), dns.RcodeFormatError, true},
+		{"an option beyond the OPT", q(1).opt(1232, 0, ednsDO, "\x00\x64\x00\x05x"), dns.RcodeFormatError, true},
+		{"a bad cookie in another version", q(1).opt(1232, 7, ednsDO, badCookie), dns.RcodeBadVers, true},
+		{"an option beyond the OPT in another version", q(1).opt(1232, 7, ednsDO, "\x00\x64\x00\x05x"), dns.RcodeBadVers, true},
+		{"no question", header(0, 0, 0, 0, 1).opt(1232, 0, ednsDO, ""), dns.RcodeFormatError, false},
+		{"bytes behind the end", q(1).opt(1232, 0, ednsDO, "").bytes("x"), dns.RcodeFormatError, false},
+		{"OPT twice", q(2).opt(1232, 0, ednsDO, "").opt(1232, 0, ednsDO, ""), dns.RcodeFormatError, false},
+	} {
+		out, _ := h.Respond(nil, tc.p.b, client, true)
+		r := judge(t, h, tc.p.b, out, client)
+		opt := r.IsEdns0()
+		if r.Rcode != tc.rcode || opt == nil || !opt.Do() || opt.Version() != 0 || len(opt.Option) > 0 || (len(r.Question) == 1) != tc.question {
+			t.Errorf("%s: %v", tc.name, r)
+		}
+	}
+}
+
 func TestTSIGAnswer(t *testing.T) {
 	h := testHandler(t, testConfig(), testIndex())
 	m := question(testZone, dns.TypeSOA, false)

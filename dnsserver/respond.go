@@ -43,7 +43,11 @@ func (h *Handler) respond(out, packet []byte, c Client, q *query, now time.Time,
 	case verdict == verdictNotImp:
 		a = failure(dns.RcodeNotImplemented, edeNone, "")
 	case verdict == verdictFormErr:
-		q.question, q.edns, q.tsigName = nil, false, nil // nothing of it can be relied on
+		q.tsigName = nil
+		q.forgetOptions()
+		if !q.badOptions {
+			q.question = nil // it can't be relied on
+		}
 		a = failure(dns.RcodeFormatError, edeNone, "")
 	case verdict == verdictBadVers:
 		a = failure(dns.RcodeBadVers, edeNone, "")
