@@ -61,6 +61,8 @@ type Handler struct {
 	view atomic.Pointer[view]
 	mu   sync.Mutex // one writer of view
 
+	latest int64 // the latest Unix time that was seen, under mu
+
 	chains *chainKeeper // nil with compact denial
 	pieces atomic.Int64 // NSEC records of the chain that are kept, about
 
@@ -117,17 +119,19 @@ func (h *Handler) Reload(cfg ZoneConfig, keys []*Key, limits Limits) error {
 	if err != nil {
 		return err
 	}
-	return h.store(z, limits)
+	return h.store(z, limits, true)
 }
 
-// store publishes a zone with the index's present head. The caller holds mu.
-func (h *Handler) store(z *zone, limits Limits) error {
+// store publishes a zone with the index's present head. With keep it takes over the
+// signatures of one with the same keys. The caller holds mu.
+func (h *Handler) store(z *zone, limits Limits, keep bool) error {
 	head, err := h.idx.Head()
 	if err != nil {
 		return fmt.Errorf("reading the head of the index: %w", err)
 	}
 	now := h.now()
-	if old := h.view.Load(); old != nil && old.zone != z && old.zone.signer.sameAs(z.signer) {
+	h.latest = max(h.latest, now.Unix())
+	if old := h.view.Load(); keep && old != nil && old.zone != z && old.zone.signer.sameAs(z.signer) {
 		z.signer = old.zone.signer // with the signatures it keeps; nobody else has z yet
 	}
 	v := &view{zone: z, idx: h.idx, limits: limits, head: head, stale: staleness(head, z.stale, now)}
@@ -180,15 +184,16 @@ func (h *Handler) refresh(changed bool) error {
 	v := h.view.Load()
 	now := h.now()
 	z := v.zone
-	if !z.nextTime.IsZero() && !now.Before(z.nextTime) {
+	back := h.setBack(now)
+	if due := !z.nextTime.IsZero() && !now.Before(z.nextTime); due || back {
 		next, err := newZone(z.cfg, z.keys, v.limits.Answers, now, h.stat.signed)
 		if err != nil {
-			h.log.Error("a key's time has come, but the zone can't be signed with the others: the old set stays", "err", err)
+			h.log.Error("by their times the keys should change now, but then the zone can't be signed: the old set stays", "err", err)
 			// Not again each second: the keys have to be changed first.
 			kept := *z
 			kept.nextTime = time.Time{}
 			next = &kept
-		} else {
+		} else if due {
 			h.log.Info("the set of keys changed, as their times say")
 		}
 		z, changed = next, true
@@ -203,7 +208,23 @@ func (h *Handler) refresh(changed bool) error {
 	if !changed {
 		return nil
 	}
-	return h.store(z, v.limits)
+	return h.store(z, v.limits, !back)
+}
+
+// maxBack is how far the clock may go back before everything is signed anew. Since
+// signatures begin to be valid three hours back, those that are there do until then.
+const maxBack = inceptionBack / 3
+
+// setBack notes the time, and reports whether the clock was set back so far that
+// signatures may be kept that are not valid yet. The caller holds mu.
+func (h *Handler) setBack(now time.Time) bool {
+	if by := time.Duration(h.latest-now.Unix()) * time.Second; by > maxBack {
+		h.log.Warn("the clock was set back: everything is signed anew", "by", by)
+		h.latest = now.Unix()
+		return true
+	}
+	h.latest = max(h.latest, now.Unix())
+	return false
 }
 
 // Run follows changes of the index until ctx ends.
