@@ -40,16 +40,30 @@ func (s *Service) alarm(kind, text string) {
 	s.alarms = s.alarms[:min(len(s.alarms), maxAlarms)]
 }
 
-// room refuses a build when a disk is nearly full; the folders may be on several.
+// room refuses a build when a disk is nearly full.
 func (s *Service) room() error {
+	low, err := s.diskLow(int64(s.cfg.DiskFree) << 20)
+	if err != nil {
+		return err
+	}
+	if low {
+		s.askTrim() // what was downloaded can be had again
+		return temporary("The build server has too little free disk space.", nil)
+	}
+	return nil
+}
+
+// diskLow reports whether less than floor bytes are free; the folders may be on
+// several disks.
+func (s *Service) diskLow(floor int64) (bool, error) {
 	for _, dir := range []string{s.workDir, s.modCache, s.blobs.dir, s.dir} {
 		free, err := diskFree(dir)
 		if err != nil {
-			return fmt.Errorf("asking for free disk space: %w", err)
+			return false, fmt.Errorf("asking for free disk space: %w", err)
 		}
-		if free < int64(s.cfg.DiskFree)<<20 {
-			return temporary("The build server has too little free disk space.", nil)
+		if free < floor {
+			return true, nil
 		}
 	}
-	return nil
+	return false, nil
 }

@@ -13,7 +13,12 @@ import (
 // errWorkFull ends a build whose folder grows over its limit.
 var errWorkFull = errors.New("needed more disk space than allowed")
 
-// runGo runs a command of the build and watches the size of its folder.
+// errDiskLow ends a build that leaves too little of the disk: what it downloads
+// is in no folder of its own.
+var errDiskLow = errors.New("the disk is nearly full")
+
+// runGo runs a command of the build and watches the size of its folder and the
+// free space of the disk.
 func (b *build) runGo(ctx context.Context, job sandbox.Job) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -30,6 +35,11 @@ func (b *build) runGo(ctx context.Context, job sandbox.Job) error {
 			case <-tick.C:
 				if fullness(b.dir) > int64(b.s.cfg.MaxWork)<<20 {
 					cancel(errWorkFull)
+					return
+				}
+				// The other half is for what is being written meanwhile, and for the log.
+				if low, err := b.s.diskLow(int64(b.s.cfg.DiskFree) << 20 / 2); low && err == nil {
+					cancel(errDiskLow)
 					return
 				}
 			}

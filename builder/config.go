@@ -25,7 +25,7 @@ type Config struct {
 	Share          int             `toml:"share" comment:"Space for compiled dependencies that builds share, for each Go version and target, in MiB; above it, the\nhalf that was not used for longest is removed as soon as no build runs. Needs Landlock, which confines each compiler process. 0: nothing is shared."`
 	ModQuota       int             `toml:"mod_quota" comment:"Space for downloaded modules, in MiB. Above it, those not used for longest are removed as soon as no build\nruns. 0: no limit."`
 	MaxBinary      int             `toml:"max_binary" comment:"Largest binary that is kept, in MiB."`
-	DiskFree       int             `toml:"disk_free" comment:"No build starts when less disk space than this is free, in MiB."`
+	DiskFree       int             `toml:"disk_free" comment:"No build starts when less disk space than this is free, in MiB; modules and compiled dependencies make room\nthen. A build that leaves less than half of it is ended."`
 	Quota          int             `toml:"quota" comment:"Space for binaries, in MiB. The least recently used ones are removed; asking for one builds it again,\nwith the sum that is in the log. 0: no limit."`
 	Tries          int             `toml:"tries" comment:"How often a build is tried that fails for a reason that may pass."`
 	Backoff        config.Duration `toml:"backoff" comment:"Time before the second try; it grows fourfold with each."`

@@ -154,6 +154,8 @@ func classify(output string, err error, fetching bool) *Failure {
 		return temporary("The build needed more memory than this server allows.", err)
 	case errors.Is(err, errWorkFull):
 		return temporary("The build needed more disk space than this server allows.", err)
+	case errors.Is(err, errDiskLow):
+		return temporary("The build was ended because the build server's disk was nearly full.", err)
 	case errors.Is(err, context.Canceled):
 		return temporary("The build was cancelled.", err)
 	case !errors.As(err, &exit):

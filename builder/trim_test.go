@@ -3,13 +3,18 @@ package builder
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"example.org/upkeep/builder/sandbox"
 )
 
 // Modules that were not used for longest go first; what is left stays whole.
@@ -76,6 +81,98 @@ func TestTrimModules(t *testing.T) {
 	zips, _ := filepath.Glob(filepath.Join(cache, "cache", "download", "example.org", "*", "@v", "*.zip*"))
 	if len(zips) > 0 {
 		t.Errorf("left: %v", zips)
+	}
+}
+
+// What a fetch leaves that was ended counts and goes as well: zips that were not
+// unpacked, and parts of zips.
+func TestTrimDownloads(t *testing.T) {
+	cache := t.TempDir()
+	old := time.Now().Add(-time.Hour)
+	for _, name := range []string{"v1.0.0.zip", "v1.0.0.ziphash", "v1.1.0.zip123.tmp", "v1.1.0.mod", "list"} {
+		file := filepath.Join(cache, "cache", "download", "example.org", "a", "@v", name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, make([]byte, 1000), 0o444); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := modulesIn(cache)
+	if err != nil || totalOf(list) != 2000 {
+		t.Fatalf("%d bytes, %v", totalOf(list), err)
+	}
+	if n, err := trimModules(cache, 0); n != 2 || err != nil {
+		t.Errorf("removed %d, %v", n, err)
+	}
+	left, err := filepath.Glob(filepath.Join(cache, "cache", "download", "example.org", "a", "@v", "*"))
+	if err != nil || len(left) != 2 { // go.mod files and lists are small, and may be all that is needed
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+func TestAllowance(t *testing.T) {
+	for _, tc := range []struct{ total, quota, free, floor, want int64 }{
+		{1000, 0, 500, 100, 1000}, // no limit, and room
+		{1000, 2000, 500, 100, 1000},
+		{1000, 1000, 500, 100, 800}, // the quota
+		{1000, 0, 99, 100, 899},     // what leaves 200 free
+		{1000, 1000, 0, 50, 800},
+		{1000, 1000, 10, 200, 610},
+		{1000, 0, 0, 600, 0},
+		{0, 0, 0, 600, 0},
+		{1000, 0, 0, 0, 1000}, // no floor
+	} {
+		if got := allowance(tc.total, tc.quota, tc.free, tc.floor); got != tc.want {
+			t.Errorf("allowance(%d, %d, %d, %d) = %d, want %d", tc.total, tc.quota, tc.free, tc.floor, got, tc.want)
+		}
+	}
+}
+
+// A build does not start when the disk is nearly full, and then what can be
+// downloaded again makes room, whatever its quota.
+func TestTrimForRoom(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	ts := start(t, e, testOptions{})
+	if _, err := ts.lookup(t, "example.org/hello@v1.0.0/"+target()+"/"); err != nil {
+		t.Fatal(err)
+	}
+	unpacked := filepath.Join(ts.modCache, "example.org", "hello@v1.0.0")
+	if _, err := os.Stat(unpacked); err != nil {
+		t.Fatal(err)
+	}
+	ts.stop()
+	// The second try waits until room was made.
+	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key, change: func(c *Config) { c.DiskFree, c.Tries = 1<<30, 2 }})
+	resp, body := ts.get(t, "GET", "/tlog/lookup/example.org/hello@v1.0.1/"+target()+"/")
+	if resp.StatusCode != 500 || !strings.Contains(string(body), "too little free disk space") {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	if _, err := os.Stat(unpacked); err == nil {
+		t.Error("a module that can be downloaded again is still there")
+	}
+}
+
+// A command that leaves too little of the disk is ended: no folder of the build
+// holds what it downloads.
+func TestDiskLowEndsCommand(t *testing.T) {
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Skip(err)
+	}
+	e := newEcosystem(t)
+	ts := start(t, e, testOptions{change: func(c *Config) { c.DiskFree = 1 << 30 }})
+	b := &build{s: ts.Service, dir: t.TempDir()}
+	err = b.runGo(t.Context(), sandbox.Job{Args: []string{sleep, "120"}, Dir: b.dir, Output: io.Discard})
+	if !errors.Is(err, errDiskLow) {
+		t.Fatal(err)
+	}
+	if f := classify("", err, true); f.Permanent || !strings.Contains(f.Text, "nearly full") {
+		t.Errorf("%+v", f)
 	}
 }
 
