@@ -26,17 +26,19 @@ func (b *build) runGo(ctx context.Context, job sandbox.Job) error {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
+		folder, disk := time.NewTicker(time.Second), time.NewTicker(100*time.Millisecond)
+		defer folder.Stop()
+		defer disk.Stop()
 		for {
 			select {
 			case <-done:
 				return
-			case <-tick.C:
+			case <-folder.C:
 				if fullness(b.dir) > int64(b.s.cfg.MaxWork)<<20 {
 					cancel(errWorkFull)
 					return
 				}
+			case <-disk.C:
 				// The other half is for what is being written meanwhile, and for the log.
 				if low, err := b.s.diskLow(int64(b.s.cfg.DiskFree) << 20 / 2); low && err == nil {
 					cancel(errDiskLow)
