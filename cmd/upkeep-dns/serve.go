@@ -79,7 +79,11 @@ func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 
-	h, err := dnsserver.NewHandler(c.Zone, keys, store, dnsserver.Options{Logger: log, Limits: c.Limits.handler()})
+	var idx dnsserver.Lister = store
+	if c.Log.Mode == "watch" {
+		idx = store.Only(c.Watch.Modules, c.Watch.Toolchain)
+	}
+	h, err := dnsserver.NewHandler(c.Zone, keys, idx, dnsserver.Options{Logger: log, Limits: c.Limits.handler()})
 	if err != nil {
 		return err
 	}
@@ -103,7 +107,7 @@ func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
 		return err
 	}
 	if c.HTTP != "" {
-		if err := serveHTTP(ctx, &wg, c, ls.first, db, store, reg, log); err != nil {
+		if err := serveHTTP(ctx, &wg, c, ls.first, db, idx, reg, log); err != nil {
 			return err
 		}
 	}

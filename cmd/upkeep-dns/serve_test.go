@@ -94,6 +94,13 @@ func TestServe(t *testing.T) {
 			if code != 1 || !strings.Contains(out, "v1.1.0") || !strings.Contains(out, "example.org/none  is not in the index") {
 				t.Errorf("lookup: %d\n%s%s", code, out, errs)
 			}
+			if mode == "watch" { // a module that is no longer watched is not answered
+				s = serveProcess(t, args[:len(args)-2]...)
+				s.await(t, key, hello, "v=v1.1.0 t=")
+				if txt, rcode := s.ask(t, key, moduleName(t, "example.org/other")); txt != "" || rcode != missing {
+					t.Errorf("module that is no longer watched: %q, %s", txt, dns.RcodeToString[rcode])
+				}
+			}
 		})
 	}
 }
