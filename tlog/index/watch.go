@@ -99,8 +99,9 @@ func (s *Store) wantsToolchain(v string) bool {
 }
 
 // Add stores versions found of a module, together with the tree head that
-// covers them, and notes that the module was polled.
-func (s *Store) Add(head tlog.TreeHead, path string, found []Found) error {
+// covers them, and notes that the module was polled if these are all that it
+// has of use. Before the first SetHead the tree head is not shown.
+func (s *Store) Add(head tlog.TreeHead, path string, found []Found, all bool) error {
 	if s.opts.Kind != Watching {
 		return fmt.Errorf("updating the index: %w", errKind)
 	}
@@ -120,17 +121,23 @@ func (s *Store) Add(head tlog.TreeHead, path string, found []Found) error {
 		}
 		s.delta.add(m, &r, f.Record.ID, f.Time)
 	}
-	s.polled = append(s.polled, path)
-	return s.addHead(head)
+	if all {
+		s.polled = append(s.polled, path)
+	}
+	return s.addHead(head, s.pos.Accepted.IsZero())
 }
 
-// SetHead notes the log's tree head, under which nothing new was found.
+// SetHead notes the log's tree head, under which nothing new was found when
+// modules were polled last, at a time.
 func (s *Store) SetHead(head tlog.TreeHead, at time.Time) error {
 	if s.opts.Kind != Watching {
 		return fmt.Errorf("updating the index: %w", errKind)
 	}
 	s.writing.Lock()
-	err := s.addHead(head)
+	if at = at.UTC(); at.Before(head.Accepted) {
+		head.Accepted = at
+	}
+	err := s.addHead(head, false)
 	s.writing.Unlock()
 	if err != nil {
 		return err
@@ -138,13 +145,16 @@ func (s *Store) SetHead(head tlog.TreeHead, at time.Time) error {
 	return s.Agree(at)
 }
 
-func (s *Store) addHead(head tlog.TreeHead) error {
+func (s *Store) addHead(head tlog.TreeHead, hide bool) error {
 	if head.Size == s.pos.Size && len(s.delta.mods) == 0 && len(s.polled) == 0 {
 		return nil
 	}
-	if head.Size >= s.pos.Size {
+	if head.Size >= s.pos.Size && !hide {
 		s.pos.Size, s.pos.Hash = head.Size, head.Hash[:]
-		s.pos.Note, s.pos.Accepted = head.Note, head.Accepted
+		s.pos.Note = head.Note
+		if head.Accepted.After(s.pos.Accepted) {
+			s.pos.Accepted = head.Accepted
+		}
 	}
 	if err := s.merge(); err != nil {
 		return fmt.Errorf("updating the index: %w", err)

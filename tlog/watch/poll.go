@@ -54,7 +54,7 @@ func (w *watcher) poll(ctx context.Context, path string, unproven map[string]ret
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	if err := w.Store.Add(head, path, found); err != nil {
+	if err := w.Store.Add(head, path, found, len(errs) == 0); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, f := range found {

@@ -2,6 +2,8 @@
 // the module proxy for their versions and the checksum database for proof.
 //
 // The module proxy is not trusted: it can hide versions, it can't invent them.
+// While it tells nothing of any module, the index gets older. A new index is of
+// no use to queries before each module was polled once.
 // A version goes into the index only with a record in the checksum database
 // that was proven to be under its signed tree head (package tlog). Times are
 // as good as the proxy and this machine's clock. What was verified is in the
@@ -15,6 +17,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,17 +75,29 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	var wg sync.WaitGroup
+	head, err := w.Store.Head()
+	if err != nil {
+		return err
+	}
+	var wg, first sync.WaitGroup
 	for i, path := range w.paths {
 		// Spread the polls over the interval, but have all first answers soon.
 		offset := time.Duration(i) * min(w.Interval/time.Duration(len(w.paths)), 250*time.Millisecond)
+		first.Add(1)
 		wg.Go(func() {
+			polled := sync.OnceFunc(first.Done)
+			defer polled()
 			if sleep(ctx, offset) {
-				w.watch(ctx, path)
+				w.watch(ctx, path, polled)
 			}
 		})
 	}
-	wg.Go(func() { w.heads(ctx) })
+	wg.Go(func() {
+		if head.Accepted.IsZero() {
+			first.Wait() // or a module that was not asked for yet would be denied
+		}
+		w.heads(ctx)
+	})
 	wg.Wait()
 	return nil
 }
@@ -92,6 +107,8 @@ type watcher struct {
 	paths   []string
 	metrics *metrics
 	slots   chan struct{} // bounds polls at the same time
+	told    atomic.Int64  // when a poll began in which the proxy told the versions of a module, Unix time in nanoseconds
+	tells   chan struct{} // says that told changed
 }
 
 func newWatcher(cfg Config) (*watcher, error) {
@@ -104,7 +121,7 @@ func newWatcher(cfg Config) (*watcher, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	w := &watcher{Config: cfg, metrics: newMetrics(cfg.Metrics), slots: make(chan struct{}, 4)}
+	w := &watcher{Config: cfg, metrics: newMetrics(cfg.Metrics), slots: make(chan struct{}, 4), tells: make(chan struct{}, 1)}
 	seen := map[string]bool{}
 	add := func(path string) {
 		if !seen[path] {
@@ -128,16 +145,25 @@ func newWatcher(cfg Config) (*watcher, error) {
 	return w, nil
 }
 
-// watch polls one module for ever.
-func (w *watcher) watch(ctx context.Context, path string) {
+// watch polls one module for ever; polled is called after each poll.
+func (w *watcher) watch(ctx context.Context, path string, polled func()) {
 	unproven := map[string]retry{} // by version
 	failures := 0
 	for {
+		asked := time.Now()
 		err := w.poll(ctx, path, unproven)
 		if ctx.Err() != nil {
 			return
 		}
 		w.metrics.poll(err)
+		if err == nil || errors.Is(err, goproxy.ErrNotFound) {
+			w.told.Store(asked.UnixNano())
+			select {
+			case w.tells <- struct{}{}:
+			default:
+			}
+		}
+		polled()
 		wait := w.Interval
 		if err != nil {
 			failures++
@@ -146,20 +172,31 @@ func (w *watcher) watch(ctx context.Context, path string) {
 		} else {
 			failures = 0
 		}
-		if !sleep(ctx, wait+time.Duration((rand.Float64()-0.5)*float64(wait)/5)) {
+		if !sleep(ctx, jittered(wait)) {
 			return
 		}
 	}
 }
 
-// heads keeps the tree head fresh while no module has news.
+// heads keeps the tree head fresh while no module has news. When the module
+// proxy tells nothing of any module the index gets older with it: nobody knows
+// then whether there is news.
 func (w *watcher) heads(ctx context.Context) {
-	failures := 0
+	failures, newest := 0, int64(0)
 	for {
 		wait := w.Interval
 		head, err := w.Log.Update(ctx)
-		if err == nil {
-			err = w.Store.SetHead(head, time.Now())
+		select {
+		case <-w.tells: // what told says already
+		default:
+		}
+		var tells chan struct{} // to go on when the proxy tells something again
+		if told := w.told.Load(); err == nil && told > newest {
+			if err = w.Store.SetHead(head, time.Unix(0, told)); err == nil {
+				newest = told
+			}
+		} else if err == nil {
+			tells = w.tells
 		}
 		if ctx.Err() != nil {
 			return
@@ -171,10 +208,18 @@ func (w *watcher) heads(ctx context.Context) {
 		} else {
 			failures = 0
 		}
-		if !sleep(ctx, wait+time.Duration((rand.Float64()-0.5)*float64(wait)/5)) {
+		select {
+		case <-ctx.Done():
 			return
+		case <-tells:
+		case <-time.After(jittered(wait)):
 		}
 	}
+}
+
+// jittered is d with up to a tenth added or taken off.
+func jittered(d time.Duration) time.Duration {
+	return d + time.Duration((rand.Float64()-0.5)*float64(d)/5)
 }
 
 func backoff(interval time.Duration, failures int) time.Duration {
