@@ -10,7 +10,7 @@ import (
 
 // A chain holds the names of the zone that NSEC records stand at, in canonical
 // order (RFC 4034, section 6.1): names with data, and modules without. Names
-// that only have others below them are not in it.
+// that only have others below them are not in it, unless those are too long to be.
 //
 // A name is kept as a key: its labels before the zone's name, last first, each
 // followed by a zero byte, with zero and one in labels written as two bytes.

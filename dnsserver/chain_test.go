@@ -248,3 +248,53 @@ func TestChainRoom(t *testing.T) {
 		t.Errorf("after changes %d records are kept, and counted as %d; before it were %d", count(), n, before)
 	}
 }
+
+// Names above modules whose own names are too long exist, with a chain as with
+// compact denial, and stay what they are when they become modules.
+func TestChainAboveLongNames(t *testing.T) {
+	long := strings.Repeat("x", 64)
+	for _, denial := range []string{DenialCompact, DenialNSEC} {
+		idx := testIndex()
+		idx.Set(memindex.Head(71848829), memindex.Release("only.example/user/"+long, "v1.0.0", 1), memindex.Release("only.example/"+long, "v1.0.0", 1),
+			memindex.Release("gocloud.dev/"+long, "v1.0.0", 1), memindex.Release("released.example/a", "v1.0.0", 1), memindex.Release("released.example/a/"+long, "v1.0.0", 1))
+		cfg := testConfig()
+		cfg.Denial = denial
+		h := testHandler(t, cfg, idx)
+		check := func(name, text string, exists bool) {
+			t.Helper()
+			for _, do := range []bool{true, false} {
+				packet, _ := question(name+".v0."+testZone, dns.TypeTXT, do).Pack()
+				out, _ := h.Respond(nil, packet, client, true)
+				r := judge(t, h, packet, out, client)
+				missing := r.Rcode == dns.RcodeNameError
+				for _, rr := range r.Ns {
+					nsec, ok := rr.(*dns.NSEC)
+					missing = missing || ok && slices.Contains(nsec.TypeBitMap, dns.TypeNXNAME)
+				}
+				if texts(r) != text || missing == exists {
+					t.Errorf("%s, %s, DO %v: %v", denial, name, do, r)
+				}
+			}
+		}
+		check("user._.only.example", "", true)
+		check("_.only.example", "", true)
+		check("only.example", "", true)
+		check("example", "", true)
+		check("x.user._.only.example", "", false)
+		check("other._.only.example", "", false)
+		check("_.gocloud.dev", "", true)
+		check("gocloud.dev", "v=v0.40.0 t=60000000", true)
+		check("a._.released.example", "v=v1.0.0 t=1", true)
+		idx.Set(memindex.Head(71848830), memindex.Release("only.example/user", "v2.0.0", 1), memindex.Release("only.example/other/"+long, "v1.0.0", 1))
+		if err := h.refresh(true); err != nil {
+			t.Fatal(err)
+		}
+		check("user._.only.example", "v=v2.0.0 t=1", true)
+		check("other._.only.example", "", true)
+		idx.Set(memindex.Head(71848831), memindex.Release("only.example/user/"+long, "v1.1.0", 1))
+		if err := h.refresh(true); err != nil {
+			t.Fatal(err)
+		}
+		check("user._.only.example", "v=v2.0.0 t=1", true)
+	}
+}

@@ -58,9 +58,9 @@ func (k *chainKeeper) update(z *zone) (*chain, error) {
 			ok = false // nothing is taken out of a chain
 		}
 	}
-	var links []link
+	var links, above []link
 	if !ok || c == nil || k.origin != z.text {
-		if c, err = k.build(z); err != nil {
+		if c, above, err = k.build(z); err != nil {
 			return nil, fmt.Errorf("reading the names of all modules: %w", err)
 		}
 		k.own = nil
@@ -72,7 +72,7 @@ func (k *chainKeeper) update(z *zone) (*chain, error) {
 			return nil, fmt.Errorf("reading the names of changed modules: %w", err)
 		}
 		if ok {
-			links = z.appendLink(links, path, len(m.Majors) > 0)
+			links, above = z.appendLink(links, above, path, len(m.Majors) > 0)
 		}
 	}
 	for key, txt := range own {
@@ -80,41 +80,64 @@ func (k *chainKeeper) update(z *zone) (*chain, error) {
 			links = append(links, link{key: []byte(key), txt: txt})
 		}
 	}
-	if len(links) > 0 {
-		c = c.with(links)
-		k.pieces.Add(-c.forgot)
+	add := func(links []link) {
+		if len(links) > 0 {
+			c = c.with(links)
+			k.pieces.Add(-c.forgot)
+		}
 	}
+	add(links)
+	add(c.lacking(above))
 	k.chain, k.origin, k.own = c, z.text, own
 	return c, nil
 }
 
-func (k *chainKeeper) build(z *zone) (*chain, error) {
-	c := newChain()
+func (k *chainKeeper) build(z *zone) (c *chain, above []link, err error) {
+	c = newChain()
 	links := make([]link, 0, buildBatch)
-	err := k.idx.Each(func(path string, released bool) error {
-		if links = z.appendLink(links, path, released); len(links) == buildBatch {
+	err = k.idx.Each(func(path string, released bool) error {
+		if links, above = z.appendLink(links, above, path, released); len(links) == buildBatch {
 			c = c.with(links)
 			links = links[:0]
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return c.with(links), nil
+	return c.with(links), above, nil
 }
 
-// appendLink appends the link of a module, if it has a name.
-func (z *zone) appendLink(links []link, path string, released bool) []link {
+// appendLink appends the link of a module or, when its name is too long, to above
+// that of the nearest name above it, which exists though nothing else may be there.
+func (z *zone) appendLink(links, above []link, path string, released bool) (_, _ []link) {
 	text, err := name.Module(path, z.text)
-	if err != nil {
-		return links
+	long := err != nil
+	if long {
+		var ok bool
+		if text, ok = name.Above(path, z.text); !ok {
+			return links, above
+		}
 	}
 	wire, err := packName(text)
-	if err != nil {
-		return links
+	switch {
+	case err != nil:
+	case long:
+		above = append(above, link{key: z.key(nil, wire)})
+	default:
+		links = append(links, link{key: z.key(nil, wire), txt: released})
 	}
-	return append(links, link{key: z.key(nil, wire), txt: released})
+	return links, above
+}
+
+// lacking returns the links of names that don't exist in the chain.
+func (c *chain) lacking(links []link) (lack []link) {
+	for _, l := range links {
+		if p := c.find(l.key); !p.exact && !p.below {
+			lack = append(lack, l)
+		}
+	}
+	return lack
 }
 
 // key appends the key of a name of the zone.

@@ -38,14 +38,24 @@ func newTruth(t testing.TB, h *Handler) *truth {
 	}
 	add(name.Status(z.text))
 	add(name.Toolchain(z.text))
+	var above []string
 	err = h.idx.(*memindex.Index).Each(func(path string, _ bool) error {
 		if text, err := name.Module(path, z.text); err == nil {
 			add(text)
+		} else if text, ok := name.Above(path, z.text); ok {
+			above = append(above, text)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	// Above a name that is too long is one that exists, but for which nothing may be there.
+	there := truth{names: tr.names}
+	for _, text := range above {
+		if wire, err := packName(text); err != nil || !there.exists(wire) {
+			add(text)
+		}
 	}
 	slices.SortFunc(tr.names, compareNames)
 	tr.names = slices.CompactFunc(tr.names, bytes.Equal)

@@ -102,6 +102,29 @@ func Module(path, zone string) (string, error) {
 	return strings.Join(labels, ".") + "." + below(versionLabel, zone), nil
 }
 
+// Above returns the name of the nearest ancestor of a module whose own name is too
+// long: it exists, since the module's path begins like that.
+func Above(module, zone string) (fqdn string, ok bool) {
+	for at := strings.LastIndexByte(module, '/'); at >= 0; at = strings.LastIndexByte(module, '/') {
+		module = module[:at]
+		if !strings.Contains(module, "/") {
+			// The bare separator is between the host and what was cut.
+			if fqdn, err := Module(module, zone); err == nil && wireLen(separator+"."+fqdn) <= maxName {
+				return separator + "." + fqdn, true
+			}
+		}
+		if fqdn, err := Module(module, zone); err == nil {
+			return fqdn, true
+		}
+	}
+	for _, host, more := strings.Cut(module, "."); more; _, host, more = strings.Cut(host, ".") {
+		if fqdn, err := Module(host, zone); err == nil {
+			return fqdn, true
+		}
+	}
+	return "", false
+}
+
 // Toolchain returns the name of the record of Go toolchains.
 func Toolchain(zone string) string { return below(toolchainLabel+"."+versionLabel, zone) }
 

@@ -199,3 +199,28 @@ func TestParseWireMalformed(t *testing.T) {
 		t.Errorf("kind %d, path %q, %v", kind, path, err)
 	}
 }
+
+func TestAbove(t *testing.T) {
+	const zone = "l.upkeep.test."
+	long, label, host := strings.Repeat("x", 64), strings.Repeat("y", 60), strings.Repeat("z", 64)
+	deep := strings.TrimSuffix(strings.Repeat(label+"/", 4), "/")
+	for _, tc := range []struct{ module, want string }{
+		{"github.com/user/" + long, "user._.github.com.v0.l.upkeep.test."},
+		{"github.com/User/a/" + long + "/v2", "a._55ser._.github.com.v0.l.upkeep.test."},
+		{"github.com/" + long + "/a", "_.github.com.v0.l.upkeep.test."},
+		{"github.com/" + deep, label + "." + label + "." + label + "._.github.com.v0.l.upkeep.test."},
+		{host + ".example.org/a", "example.org.v0.l.upkeep.test."},
+		{host + ".org", "org.v0.l.upkeep.test."},
+		{host, ""},
+	} {
+		if name, ok := Above(tc.module, zone); name != tc.want || ok != (tc.want != "") {
+			t.Errorf("%s: %q, %v; want %q", tc.module, name, ok, tc.want)
+		}
+	}
+	// A host for which there is just room, and none for the separator.
+	const free = 255 - 15 - 3
+	host = strings.Repeat(strings.Repeat("h", 63)+".", 3) + strings.Repeat("i", free-3*64-1)
+	if name, ok := Above(host+"/a", zone); !ok || name != host+".v0."+zone {
+		t.Errorf("%q, %v", name, ok)
+	}
+}
