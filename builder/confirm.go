@@ -45,9 +45,7 @@ func (s *Service) confirmLater(ctx context.Context, out built, res Result) {
 		s.logger.Error("too many builds wait for verifiers' records; those of this one are not asked for before the next start", "spec", res.Spec.String(), "verifiers", res.Pending)
 	}
 	if !inBackground(&s.background, s.hurrying, func() {
-		ctx, cancel := context.WithTimeout(ctx, hurry)
-		defer cancel()
-		if res = s.confirmOnce(ctx, out, res); len(res.Pending) > 0 {
+		if res = s.confirmOnce(ctx, min(hurry, s.cfg.VerifyTimeout.D()), out, res); len(res.Pending) > 0 {
 			tooMany()
 		}
 	}) {
@@ -74,7 +72,7 @@ func inBackground(wg *sync.WaitGroup, places chan struct{}, f func()) bool {
 func (s *Service) confirm(ctx context.Context, out built, res Result) {
 	pause := s.pause
 	for asked := 1; ; asked++ {
-		if res = s.confirmOnce(ctx, out, res); len(res.Pending) == 0 {
+		if res = s.confirmOnce(ctx, s.cfg.VerifyTimeout.D(), out, res); len(res.Pending) == 0 {
 			return
 		}
 		if asked == maxConfirms {
@@ -92,8 +90,8 @@ func (s *Service) confirm(ctx context.Context, out built, res Result) {
 
 // confirmOnce asks all whose records are pending; each answer counts at once,
 // whatever the others do.
-func (s *Service) confirmOnce(ctx context.Context, out built, res Result) Result {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.VerifyTimeout.D())
+func (s *Service) confirmOnce(serving context.Context, patience time.Duration, out built, res Result) Result {
+	ctx, cancel := context.WithTimeout(serving, patience)
 	defer cancel()
 	var list []*verifier
 	for _, v := range s.verifiers {
@@ -111,7 +109,7 @@ func (s *Service) confirmOnce(ctx context.Context, out built, res Result) Result
 			continue
 		}
 		if a.differs {
-			s.differs(ctx, a.verifier, out, a.opinion)
+			s.differs(serving, a.verifier, out, a.opinion)
 		} else {
 			s.logger.Info("a verifier has logged the same", "spec", out.record.Spec.String(), "verifier", a.name, "record", a.LogID)
 		}

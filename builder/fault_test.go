@@ -404,6 +404,70 @@ func TestVerifiers(t *testing.T) {
 	}
 }
 
+// Nobody waits for the binary of a verifier that lies and takes its time.
+func TestLiarIsSlow(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	other := start(t, e, testOptions{})
+	sp := "example.org/hello@v1.0.0/" + target() + "/"
+	truth, err := other.lookup(t, sp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	liarKey, liarVerifier, err := tlog.GenerateKey("liar.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	liarLog, err := tlog.OpenLog(t.TempDir(), liarKey, tlog.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer liarLog.Close()
+	lie := spec.Record{Spec: truth.Spec, Size: 1, Sum: "0AAECAwQFBgcICQoLDA0ODxAREhM"}
+	if _, err := liarLog.Append(t.Context(), tlog.Entry{Key: sp, Text: lie.Line()}); err != nil {
+		t.Fatal(err)
+	}
+	asked, end := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	log := http.StripPrefix("/tlog", liarLog.Handler(nil))
+	liar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/tlog/"):
+			log.ServeHTTP(w, r)
+		case strings.HasSuffix(r.URL.Path, ".gz"):
+			once.Do(func() { close(asked) })
+			<-r.Context().Done()
+			close(end)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer liar.Close()
+	// The honest one answers when the liar's binary is being fetched.
+	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-asked:
+			other.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	}))
+	defer good.Close()
+	ts := start(t, e, testOptions{change: func(c *Config) {
+		c.Verifiers = []Verifier{{Key: liarVerifier, URL: liar.URL + "/tlog"}, {Key: other.log.VerifierKey(), URL: good.URL + "/tlog"}}
+		c.Require, c.VerifyTimeout = 1, config.Duration(2*time.Minute)
+	}})
+	if _, err := ts.lookup(t, sp); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-end:
+		t.Error("it was waited for")
+	default:
+	}
+	ts.stop()
+	<-end
+}
+
 func newSigner(t testing.TB) string {
 	t.Helper()
 	signer, _, err := tlog.GenerateKey("build.test")

@@ -81,8 +81,9 @@ func evidence(dir string) (size int64, err error) {
 	return size, nil
 }
 
-// differs raises the alarm and keeps both sides, and what can be had of their
-// binary.
+// differs raises the alarm and keeps both sides. What can be had of their binary
+// is fetched and compared in the background until ctx ends: a verifier that lies
+// may also take its time, and nobody is to wait for that.
 func (s *Service) differs(ctx context.Context, v *verifier, out built, o opinion) {
 	m := mismatch{Time: time.Now().UTC(), Spec: out.record.Spec.String(), Theirs: o,
 		Ours: ourSide{strings.TrimSpace(string(out.record.Line())), fmt.Sprintf("%x", out.sha256), out.toolchain}}
@@ -93,15 +94,26 @@ func (s *Service) differs(ctx context.Context, v *verifier, out built, o opinion
 		}
 	}
 	keep() // before anything can go wrong
-	theirs, err := spec.ParseRecord([]byte(o.Record + "\n"))
-	if err == nil {
-		m.Diff, err = s.diff(ctx, v.http, v.base, theirs, m.Ours.SHA256, out.record.Size)
+	compare := func() {
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.VerifyTimeout.D())
+		defer cancel()
+		theirs, err := spec.ParseRecord([]byte(o.Record + "\n"))
+		if err == nil {
+			m.Diff, err = s.diff(ctx, v.http, v.base, theirs, m.Ours.SHA256, out.record.Size)
+		}
+		if err != nil {
+			m.Error = err.Error()
+		}
+		keep()
 	}
-	if err != nil {
-		m.Error = err.Error()
+	if !inBackground(&s.background, s.comparing, compare) {
+		m.Error = "the binaries of other mismatches are being fetched"
+		keep()
 	}
-	keep()
 }
+
+// maxCompared bounds the binaries of others that are fetched at the same time.
+const maxCompared = 4
 
 func (s *Service) keepMismatch(m mismatch) error {
 	dir := filepath.Join(s.dir, "mismatches")

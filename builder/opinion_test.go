@@ -181,7 +181,7 @@ func TestOpinions(t *testing.T) {
 			ts := start(t, e, testOptions{change: func(c *Config) {
 				c.Verifiers, c.Require = []Verifier{{Key: verifier, URL: srv.URL + "/tlog"}}, 1
 			}})
-			said, err := ts.agree(t.Context(), built{record: truth})
+			said, err := ts.agree(t.Context(), t.Context(), built{record: truth})
 			if (err == nil) != tc.ok {
 				t.Errorf("they said %+v, %v", said, err)
 			}

@@ -158,7 +158,7 @@ func (s *Service) work(serving, ctx context.Context, j *job, release func()) {
 		res.Toolchain, res.Started, res.Took, res.Steps = out.toolchain, out.started.UTC(), out.took, out.steps
 		s.queue.built(j, out.record)
 		release()
-		err = s.record(ctx, out, &res)
+		err = s.record(serving, ctx, out, &res)
 		if j.out = nil; errors.Is(err, errNotAgreed) {
 			j.out = &out
 		}
@@ -236,8 +236,8 @@ func (s *Service) backoff(tries int) time.Duration {
 }
 
 // record appends the record of a stored binary to the log.
-func (s *Service) record(ctx context.Context, out built, res *Result) error {
-	opinions, err := s.agree(ctx, out)
+func (s *Service) record(serving, ctx context.Context, out built, res *Result) error {
+	opinions, err := s.agree(serving, ctx, out)
 	if err != nil {
 		return err
 	}

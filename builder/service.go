@@ -93,6 +93,7 @@ type Service struct {
 	circles    *circles
 	confirming chan struct{} // one for each build whose verifiers' records are looked at
 	hurrying   chan struct{} // one for each where that is done in a hurry
+	comparing  chan struct{} // one for each binary of a verifier that is fetched
 	pause      time.Duration // between asking for a verifier's record and asking again
 
 	dir                       string
@@ -143,6 +144,7 @@ func New(o Options) (_ *Service, err error) {
 		std:  &stdCaches{dir: filepath.Join(o.Dir, "std"), all: map[string]*stdCache{}},
 		temp: map[spec.Spec]Result{}, patient: patient, circles: newCircles(), pause: time.Minute, metrics: newMetrics(o.Metrics)}
 	s.confirming, s.hurrying = make(chan struct{}, o.Config.MaxQueue), make(chan struct{}, o.Config.MaxQueue)
+	s.comparing = make(chan struct{}, maxCompared)
 	if s.pages == nil {
 		s.pages = plainPages{s}
 	}

@@ -122,8 +122,8 @@ func askAll(list []*verifier, ask func(*verifier) opinion) <-chan answer {
 }
 
 // agree asks the verifiers until enough of them have the same sum, and returns
-// what they said.
-func (s *Service) agree(ctx context.Context, out built) ([]opinion, error) {
+// what they said. What is looked at besides has time until serving ends.
+func (s *Service) agree(serving, ctx context.Context, out built) ([]opinion, error) {
 	rec := out.record
 	var first []*verifier
 	for _, v := range s.verifiers {
@@ -143,7 +143,7 @@ func (s *Service) agree(ctx context.Context, out built) ([]opinion, error) {
 		left--
 		opinions = append(opinions, a.opinion)
 		if a.differs {
-			s.differs(ctx, a.verifier, out, a.opinion)
+			s.differs(serving, a.verifier, out, a.opinion)
 		}
 		agreed, hopeless := decide(opinions, s.cfg.Require, left)
 		if agreed {
