@@ -3,6 +3,7 @@ package dnsserver
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,18 @@ func PlanZSK(keys []*Key, now time.Time, ttl time.Duration) (*Roll, error) {
 	}
 	r.Summary = append(r.Summary, fmt.Sprintf("the new key is published now and signs from %s on", show(use)))
 	return r, nil
+}
+
+// NewTiming says when a key made now is used. The first one that only signs data
+// takes that over from a key in use, so caches have to know it before; not when it
+// has an algorithm of its own: then both sign.
+func NewTiming(keys []*Key, sep bool, algorithm string, now time.Time, ttl time.Duration) Timing {
+	t := Timing{Created: now, Publish: now, Activate: now, SyncPub: now}
+	active, _ := ownKeys(keys, true, now)
+	if !sep && slices.ContainsFunc(active, func(k *Key) bool { return algorithmName(k.Public.Algorithm) == strings.ToLower(algorithm) }) {
+		t.Activate = now.Add(ttl + rollMargin)
+	}
+	return t
 }
 
 // PlanSEP plans the first step of changing the key that a DS record names: its

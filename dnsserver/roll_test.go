@@ -38,7 +38,7 @@ func apply(t *testing.T, dir string, r *Roll, err error) []*Key {
 func TestRollKeepsValid(t *testing.T) {
 	const ttl, dsTTL = 5 * time.Minute, 24 * time.Hour
 	start := time.Now().UTC().Truncate(time.Second)
-	for _, kind := range []string{"zsk", "csk", "algorithm", "algorithm of two"} {
+	for _, kind := range []string{"zsk", "first zsk", "first zsk of another algorithm", "csk", "algorithm", "algorithm of two"} {
 		t.Run(kind, func(t *testing.T) {
 			dir := t.TempDir()
 			old := Timing{Created: start.Add(-time.Hour), Publish: start.Add(-time.Hour), Activate: start.Add(-time.Hour)}
@@ -55,8 +55,19 @@ func TestRollKeepsValid(t *testing.T) {
 				t.Fatal(err)
 			}
 			parent := []*dns.DS{Anchors(keys, start)[0].DS()}
+			before := map[uint16]bool{} // shown until now
+			for _, k := range keys {
+				before[k.Tag] = true
+			}
 			finishAt := time.Duration(-1)
 			switch kind {
+			case "first zsk", "first zsk of another algorithm":
+				alg := "ECDSAP256SHA256"
+				if kind != "first zsk" {
+					alg = "ed25519"
+				}
+				r := &Roll{Make: &NewKey{Algorithm: alg, Timing: NewTiming(keys, false, alg, start, ttl)}}
+				keys = apply(t, dir, r, nil)
 			case "zsk":
 				r, err := PlanZSK(keys, start, ttl)
 				keys = apply(t, dir, r, err)
@@ -80,7 +91,7 @@ func TestRollKeepsValid(t *testing.T) {
 				shown  map[uint16]bool
 				parent []*dns.DS
 			}
-			var history []seen
+			history := []seen{{0, before, parent}}
 			for at := time.Duration(0); at < 72*time.Hour; at += ttl / 2 {
 				now := start.Add(at)
 				if at == finishAt {
@@ -151,11 +162,11 @@ func TestRollKeepsValid(t *testing.T) {
 			for _, k := range keys {
 				states[k.State(start.Add(72*time.Hour))]++
 			}
-			removed := 1
-			if kind == "algorithm of two" {
-				removed = 2
+			removed := map[string]int{"first zsk": 0, "first zsk of another algorithm": 0, "algorithm of two": 2}
+			if _, ok := removed[kind]; !ok {
+				removed[kind] = 1
 			}
-			if states["removed"] != removed || states["active"] != len(keys)-removed {
+			if states["removed"] != removed[kind] || states["active"] != len(keys)-removed[kind] {
 				t.Errorf("at the end: %v", states)
 			}
 		})

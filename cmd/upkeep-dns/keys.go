@@ -39,13 +39,19 @@ Make the key before the delegation, and keep a copy of both files.`,
 		},
 		Run: f.run("keygen", needZone, func(_ context.Context, c Config) error {
 			now := time.Now().UTC().Truncate(time.Second)
-			k, err := dnsserver.GenerateKey(c.Keys, c.Zone.Zone, algorithm, !zsk, dnsserver.Timing{Created: now, Publish: now, Activate: now, SyncPub: now})
+			have, err := dnsserver.LoadKeys(c.Keys, c.Zone.Zone)
+			if err != nil && !errors.Is(err, dnsserver.ErrNoKeys) {
+				return err
+			}
+			k, err := dnsserver.GenerateKey(c.Keys, c.Zone.Zone, algorithm, !zsk, dnsserver.NewTiming(have, !zsk, algorithm, now, c.longestTTL()))
 			if err != nil {
 				return err
 			}
 			fmt.Printf("%s.key\n%s.private\n", k.File, k.File)
 			if !zsk {
 				fmt.Println(k.DS())
+			} else if k.Activate.After(now) {
+				fmt.Printf("- it signs from %s on, when no cache lacks it; until then the other key signs the data\n", k.Activate.Format("2006-01-02 15:04:05 UTC"))
 			}
 			return nil
 		}),

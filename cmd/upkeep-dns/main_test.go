@@ -396,6 +396,24 @@ func TestKeyRoll(t *testing.T) {
 	}
 }
 
+// A key that only signs data is known everywhere before it takes that over.
+func TestKeygenZSK(t *testing.T) {
+	keys, key := keygen(t)
+	out, errs, code := upkeepDNS(t, "keygen", "-zsk", "-zone", zone, "-keys", keys)
+	if code != 0 || !strings.Contains(out, "until then the other key signs the data") {
+		t.Errorf("%s%s", out, errs)
+	}
+	list, err := dnsserver.LoadKeys(keys, zone)
+	if err != nil || len(list) != 2 {
+		t.Fatal(list, err)
+	}
+	for _, k := range list {
+		if state := k.State(time.Now()); (k.Tag == key.KeyTag()) != (state == "active") || k.SEP() != (state == "active") {
+			t.Errorf("key %d is %s", k.Tag, state)
+		}
+	}
+}
+
 func TestDS(t *testing.T) {
 	keys, key := keygen(t)
 	out, errs, code := upkeepDNS(t, "ds", "-zone", zone, "-keys", keys)

@@ -87,7 +87,7 @@ upkeep-dns key roll -finish -config /etc/upkeep-dns.toml`,
 				return err
 			}
 			now := time.Now().UTC().Truncate(time.Second)
-			longest := max(c.Zone.ApexTTL.D(), c.Zone.TTL.D(), c.Zone.NegativeTTL.D())
+			longest := c.longestTTL()
 			var r *dnsserver.Roll
 			switch {
 			case zsk:
@@ -103,6 +103,11 @@ upkeep-dns key roll -finish -config /etc/upkeep-dns.toml`,
 			return applyRoll(c, r)
 		},
 	}
+}
+
+// longestTTL is that of the zone's own records.
+func (c *Config) longestTTL() time.Duration {
+	return max(c.Zone.ApexTTL.D(), c.Zone.TTL.D(), c.Zone.NegativeTTL.D())
 }
 
 func planFinish(ctx context.Context, c Config, keys []*dnsserver.Key, resolver string, seen bool, now time.Time, ttl time.Duration) (*dnsserver.Roll, error) {
