@@ -117,21 +117,7 @@ func (e *Engine) askUpdate(a Action) error {
 }
 
 func (e *Engine) askRollback(a Action) error {
-	kept := slices.Clone(e.doc.Installed)
-	slices.SortStableFunc(kept, func(x, y installed) int { return y.Since.Compare(x.Since) })
-	var to *installed
-	for i, b := range kept {
-		if b.File == e.current || b.Pair == e.running() {
-			continue
-		}
-		if a.Version == "" && e.doc.skipped(b.Pair) {
-			continue // it was left for a reason
-		}
-		if a.Version == "" || b.Version == a.Version && (a.GoVersion == "" || a.GoVersion == b.GoVersion) {
-			to = &kept[i]
-			break
-		}
-	}
+	to := e.doc.Installed.previous(e.doc.Skips, e.running(), a)
 	if to == nil {
 		if a.Version == "" {
 			return refuse("there is no earlier binary to go back to")

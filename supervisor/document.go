@@ -100,7 +100,16 @@ type installed struct {
 	LogIndex int64     `json:"log_index,omitempty"`
 	LogSize  int64     `json:"log_size,omitempty"`
 	Agreed   []string  `json:"agreed,omitempty"`
-	Since    time.Time `json:"since"`
+	Since    time.Time `json:"since,omitzero"` // when it was installed for good, zero: never
+	Left     time.Time `json:"left,omitzero"`  // when another one took its place
+}
+
+// used is when a binary last did its work, zero when it never did for long.
+func (b installed) used() time.Time {
+	if b.Left.After(b.Since) {
+		return b.Left
+	}
+	return b.Since
 }
 
 // failure is remembered for as long as its wait.
@@ -143,6 +152,47 @@ func (l *binaryList) remember(b installed) {
 
 func (l *binaryList) forget(file string) {
 	*l = slices.DeleteFunc(*l, func(b installed) bool { return b.File == file })
+}
+
+// goodFirst returns the binaries in the order in which somebody goes back to
+// them: the last used one first, and at the end those that aren't wanted.
+func (l binaryList) goodFirst(unwanted []Skip) binaryList {
+	list := slices.Clone(l)
+	slices.SortStableFunc(list, func(a, b installed) int {
+		if x, y := skips(unwanted, a.Pair), skips(unwanted, b.Pair); x != y {
+			if x {
+				return 1
+			}
+			return -1
+		}
+		return b.used().Compare(a.used())
+	})
+	return list
+}
+
+// previous returns what a roll-back that names no version goes to, or the one
+// that it names.
+func (l binaryList) previous(unwanted []Skip, running Pair, a Action) *installed {
+	for _, b := range l.goodFirst(unwanted) {
+		switch {
+		case b.Pair == running:
+		case a.Version == "" && (skips(unwanted, b.Pair) || b.used().IsZero()):
+			// It was left for a reason, or it was never more than downloaded.
+		case a.Version == "" || b.Version == a.Version && (a.GoVersion == "" || a.GoVersion == b.GoVersion):
+			return &b
+		}
+	}
+	return nil
+}
+
+// replaced notes that one binary has taken the place of another for good.
+func (l binaryList) replaced(from, to string, now time.Time) {
+	if b := l.find(from); b != nil {
+		b.Left = now
+	}
+	if b := l.find(to); b != nil {
+		b.Since = now
+	}
 }
 
 func (d *document) binary(file string) *installed { return d.Installed.find(file) }

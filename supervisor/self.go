@@ -183,20 +183,14 @@ func (e *Engine) askSelfUpdate(a Action) error {
 
 // askSelfRollback goes back to a kept version of upkeep.
 func (e *Engine) askSelfRollback(a Action) error {
-	kept := slices.Clone(e.doc.Self.Installed)
-	slices.SortStableFunc(kept, func(x, y installed) int { return y.Since.Compare(x.Since) })
-	for _, b := range kept {
-		if b.Pair == e.selfRunning() || a.Version == "" && skips(e.doc.Self.Skips, b.Pair) {
-			continue
-		}
-		if a.Version == "" || b.Version == a.Version && (a.GoVersion == "" || a.GoVersion == b.GoVersion) {
-			u := e.newSelfUpdate(kindSelfRollback, policy.KindOlder, b.Pair, a.By, true)
-			u.ToFile = b.File
-			e.launchSelf(u)
-			return nil
-		}
+	to := e.doc.Self.Installed.previous(e.doc.Self.Skips, e.selfRunning(), a)
+	if to == nil {
+		return refuse("there is no earlier binary of upkeep to go back to")
 	}
-	return refuse("there is no earlier binary of upkeep to go back to")
+	u := e.newSelfUpdate(kindSelfRollback, policy.KindOlder, to.Pair, a.By, true)
+	u.ToFile = to.File
+	e.launchSelf(u)
+	return nil
 }
 
 // actSelf does what a person asks for upkeep itself.

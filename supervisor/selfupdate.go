@@ -192,7 +192,7 @@ func (e *Engine) enterSelf(u *update, s State) {
 		})
 	case StateCommitted:
 		e.record(e.selfResult(u, ResultInstalled))
-		e.pruneList(&e.doc.Self.Installed, e.selfPlace(), e.deps.Self.Binary)
+		e.pruneList(&e.doc.Self.Installed, e.doc.Self.Skips, e.selfPlace(), e.deps.Self.Binary)
 		e.selfEvent(evDone, "")
 	case StateRolledBack:
 		e.record(e.selfResult(u, ResultRolledBack))
@@ -268,9 +268,7 @@ func (e *Engine) leaveSelf(u *update, from State, ev event) {
 func (e *Engine) commitSelf(u *update) {
 	d := &e.doc.Self
 	d.Since = e.now()
-	if b := d.Installed.find(u.ToFile); b != nil {
-		b.Since = d.Since
-	}
+	d.Installed.replaced(u.FromFile, u.ToFile, d.Since)
 	delete(d.Failures, u.To.String())
 	if u.Kind == kindSelfRollback && !skips(d.Skips, u.From) {
 		d.Skips = append(d.Skips, Skip{Pair: u.From, Sum: u.FromSum, By: u.By, Time: e.now(), Why: "somebody went back to " + u.To.Version})

@@ -201,9 +201,7 @@ func (e *Engine) rememberIn(failures map[string]failure, u *update, err error) {
 
 // commit makes the new version the one to keep, for the journal.
 func (e *Engine) commit(u *update) {
-	if b := e.doc.binary(u.ToFile); b != nil {
-		b.Since = e.now()
-	}
+	e.doc.Installed.replaced(u.FromFile, u.ToFile, e.now())
 	delete(e.doc.Failures, u.To.String())
 	e.crashes = 0
 	if u.Kind == kindRollback && !e.doc.skipped(u.From) {
@@ -215,14 +213,12 @@ func (e *Engine) commit(u *update) {
 
 // prune removes the binaries that nobody goes back to.
 func (e *Engine) prune() {
-	e.pruneList(&e.doc.Installed, e.place, e.current)
+	e.pruneList(&e.doc.Installed, e.doc.Skips, e.place, e.current)
 }
 
-func (e *Engine) pruneList(list *binaryList, place install.Place, current string) {
-	kept := slices.Clone(*list)
-	slices.SortStableFunc(kept, func(a, b installed) int { return b.Since.Compare(a.Since) })
+func (e *Engine) pruneList(list *binaryList, unwanted []Skip, place install.Place, current string) {
 	n := 0
-	for _, b := range kept {
+	for _, b := range list.goodFirst(unwanted) {
 		if b.File == current {
 			continue
 		}

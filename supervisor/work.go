@@ -153,7 +153,7 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 		keep(n)
 		n.ToSum, n.Size, n.Builder, n.LogIndex, n.LogSize, n.Agreed = b.Sum, b.Size, b.Builder, b.LogIndex, b.LogSize, b.Agreed
 		f.list.remember(installed{Pair: u.To, File: u.ToFile, Sum: b.Sum, Size: b.Size,
-			Builder: b.Builder, LogIndex: b.LogIndex, LogSize: b.LogSize, Agreed: b.Agreed, Since: e.now()})
+			Builder: b.Builder, LogIndex: b.LogIndex, LogSize: b.LogSize, Agreed: b.Agreed})
 		if install.Capabilities(f.old) {
 			e.addEvent(Event{Kind: "file_capabilities", Version: u.To.Version, Text: "the old binary has file capabilities, which the new one cannot inherit; " +
 				"use process.ambient_capabilities"})
