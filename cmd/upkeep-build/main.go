@@ -9,11 +9,15 @@ import (
 
 func main() {
 	sandbox.Reexec()
-	(&cli.Program{
+	program().Main()
+}
+
+func program() *cli.Program {
+	return &cli.Program{
 		Name:  "upkeep-build",
 		Short: "A build service for Go programs with a transparency log.",
 		Example: `upkeep-build keygen -key build.key build.example.org
 upkeep-build serve -key build.key -state /var/lib/upkeep-build`,
 		Commands: []*cli.Command{serveCommand(), keygenCommand(), verifyCommand(), fsckCommand(), sandboxCommand(), configDefaultCommand(), configCheckCommand()},
-	}).Main()
+	}
 }

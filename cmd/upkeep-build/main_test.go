@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func program(ctx context.Context, args ...string) *exec.Cmd {
+func command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "UPKEEP_TEST_MAIN=1")
 	cmd.WaitDelay = time.Minute
@@ -45,7 +45,7 @@ func run(t *testing.T, args ...string) (string, int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	out, err := program(ctx, args...).CombinedOutput()
+	out, err := command(ctx, args...).CombinedOutput()
 	if ctx.Err() != nil {
 		t.Fatalf("%v does not end in ten minutes\n%s", args, out)
 	}
@@ -176,7 +176,7 @@ func TestServe(t *testing.T) {
 	}
 	source := []string{"-proxy", proxy, "-database", db.VerifierKey(), "-goroot", goRoot(t), "-no-sandbox"}
 	args := append([]string{"serve", "-listen", "127.0.0.1:0", "-key", key, "-state", state}, source...)
-	cmd := program(t.Context(), args...)
+	cmd := command(t.Context(), args...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -212,9 +212,13 @@ func sandboxCommand() *cli.Command {
 	var f configFlags
 	return &cli.Command{
 		Name: "sandbox", Short: "say whether builds can be confined on this machine",
-		Long:  "A program of attacks runs in the sandbox; exit status 1 says that one succeeded, or what is missing.",
-		Flags: f.register,
+		Long:    "A program of attacks runs in the sandbox; exit status 1 says that one succeeded, or what is missing.",
+		Example: "upkeep-build sandbox -config /etc/upkeep-build.toml",
+		Flags:   f.register,
 		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("sandbox takes no arguments")
+			}
 			c, err := f.load()
 			if err != nil {
 				return err

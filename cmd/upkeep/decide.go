@@ -21,27 +21,29 @@ import (
 // decisionCommands change what a running upkeep does by itself.
 func decisionCommands() []*cli.Command {
 	return []*cli.Command{
-		decision("hold", supervisor.VerbHold, "", "stay with the running version until unhold", ""),
-		decision("unhold", supervisor.VerbUnhold, "", "end a hold", ""),
+		decision("hold", supervisor.VerbHold, "", "stay with the running version until unhold", "",
+			"upkeep hold -reason 'holidays'"),
+		decision("unhold", supervisor.VerbUnhold, "", "end a hold", "", "upkeep unhold"),
 		decision("skip", supervisor.VerbSkip, "[VERSION]", "never install a version by itself (default the next one)",
-			"A newer version is installed all the same. With -go only that Go version and older ones are skipped."),
-		decision("unskip", supervisor.VerbUnskip, "VERSION", "take a version off the skip list", ""),
+			"A newer version is installed all the same. With -go only that Go version and older ones are skipped.",
+			"upkeep skip -reason 'breaks uploads' v1.4.2"),
+		decision("unskip", supervisor.VerbUnskip, "VERSION", "take a version off the skip list", "", "upkeep unskip v1.4.2"),
 		decision("pin", supervisor.VerbPin, "[VERSION]", "install this version (default the running one) and nothing else",
-			"Without -go the Go version in use is kept."),
-		decision("unpin", supervisor.VerbUnpin, "", "end a pin", ""),
-		decision("pause", supervisor.VerbPause, "", "install nothing by itself until resume", ""),
-		decision("resume", supervisor.VerbResume, "", "end a pause", ""),
+			"Without -go the Go version in use is kept.", "upkeep pin v1.4.1"),
+		decision("unpin", supervisor.VerbUnpin, "", "end a pin", "", "upkeep unpin"),
+		decision("pause", supervisor.VerbPause, "", "install nothing by itself until resume", "", "upkeep pause -reason 'moving house'"),
+		decision("resume", supervisor.VerbResume, "", "end a pause", "", "upkeep resume"),
 		decision("cancel", supervisor.VerbCancel, "", "give up an update that has not yet stopped the old version, or one noted for a time",
-			"With -self an update of upkeep, under way or scheduled; it is not begun again by itself for updates.interval."),
-		decision("reload", supervisor.VerbReload, "", "have the configuration read again", ""),
+			"With -self an update of upkeep, under way or scheduled; it is not begun again by itself for updates.interval.", "upkeep cancel"),
+		decision("reload", supervisor.VerbReload, "", "have the configuration read again", "", "upkeep reload -config /srv/hello/upkeep.toml"),
 	}
 }
 
-func decision(name, verb, args, short, long string) *cli.Command {
+func decision(name, verb, args, short, long, example string) *cli.Command {
 	var f controlFlags
 	a := supervisor.Action{Verb: verb}
 	return &cli.Command{
-		Name: name, Args: args, Short: short, Long: long,
+		Name: name, Args: args, Short: short, Long: long, Example: example,
 		Flags: func(fs *flag.FlagSet) {
 			f.add(fs)
 			fs.StringVar(&a.Reason, "reason", "", "`why`, for status and history")
@@ -116,11 +118,15 @@ func planCommand() *cli.Command {
 		Name: "plan", Short: "say what is going to be installed when, and why not sooner",
 		Long: `Nothing is done. When upkeep does not run, the answer comes from the state on disk,
 and with -ask from the index.`,
+		Example: "upkeep plan -config /srv/hello/upkeep.toml",
 		Flags: func(fs *flag.FlagSet) {
 			f.addJSON(fs)
 			fs.BoolVar(&ask, "ask", false, "ask for new versions first")
 		},
 		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("plan takes no arguments")
+			}
 			c, err := f.client()
 			if err != nil {
 				return err
@@ -222,8 +228,12 @@ func historyCommand() *cli.Command {
 	var f controlFlags
 	return &cli.Command{
 		Name: "history", Short: "list updates and decisions, newest first",
-		Flags: f.addJSON,
+		Example: "upkeep history -json",
+		Flags:   f.addJSON,
 		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("history takes no arguments")
+			}
 			c, err := f.client()
 			if err != nil {
 				return err
@@ -262,11 +272,15 @@ func logsCommand() *cli.Command {
 	var n int
 	return &cli.Command{
 		Name: "logs", Short: "print the service's last lines of output",
+		Example: "upkeep logs -n 20",
 		Flags: func(fs *flag.FlagSet) {
 			f.add(fs)
 			fs.IntVar(&n, "n", 200, "how many `lines`, at most 200")
 		},
 		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("logs takes no arguments")
+			}
 			c, err := f.client()
 			if err != nil {
 				return err

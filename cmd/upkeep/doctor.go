@@ -21,6 +21,7 @@ func doctorCommand() *cli.Command {
 	var unit string
 	return &cli.Command{
 		Name:  "doctor",
+		Args:  "[MODULE]",
 		Short: "walk the whole path that a service depends on, and explain what is broken",
 		Long: `Looks at the clock, each source over each of its transports, the chain of keys
 and the answer, the builder's TLS and log, the module proxy, the checksum database,

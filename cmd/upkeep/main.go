@@ -11,7 +11,11 @@ import (
 func main() {
 	process.Shim() // does not return when this process is to become the service
 	proxy.Helper() // nor this when it is to forward connections
-	p := &cli.Program{
+	program().Main()
+}
+
+func program() *cli.Program {
+	return &cli.Program{
 		Name:  "upkeep",
 		Short: "Upkeep runs a Go service and keeps it up to date.",
 		Example: `upkeep init example.org/hello
@@ -34,5 +38,4 @@ upkeep status -config hello/upkeep.toml`,
 			webCommand(),
 		}, append(decisionCommands(), configCommands()...)...),
 	}
-	p.Main()
 }

@@ -98,10 +98,12 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	switch args[0] {
 	case "-h", "-help", "--help", "help":
 		if len(args) > 1 {
-			if cmd, _ := p.find(args[1:]); cmd != nil {
-				p.commandUsage(p.Stdout, cmd, p.flagSet(cmd))
-				return 0
+			cmd, _ := p.find(args[1:])
+			if cmd == nil {
+				return p.unknown(args[1:])
 			}
+			p.commandUsage(p.Stdout, cmd, p.flagSet(cmd))
+			return 0
 		}
 		p.usage(p.Stdout)
 		return 0
@@ -111,12 +113,7 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	}
 	cmd, rest := p.find(args)
 	if cmd == nil {
-		msg := fmt.Sprintf("%s: there is no command %q", p.Name, args[0])
-		if group := p.group(args[0]); len(group) > 0 {
-			msg = fmt.Sprintf("%s: %s needs one of: %s", p.Name, args[0], strings.Join(group, ", "))
-		}
-		fmt.Fprintf(p.Stderr, "%s\nRun '%s -h' for the commands.\n", msg, p.Name)
-		return 2
+		return p.unknown(args)
 	}
 	fs := p.flagSet(cmd)
 	if err := fs.Parse(rest); errors.Is(err, flag.ErrHelp) {
@@ -130,6 +127,24 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 		return p.report(cmd, Usagef("%s stands behind an argument; flags come first, and arguments that start with - come behind --", late))
 	}
 	return p.report(cmd, cmd.Run(ctx, fs.Args()))
+}
+
+// unknown says that there is no such command, or which of a group there are.
+func (p *Program) unknown(args []string) int {
+	group := p.group(args[0])
+	if len(group) > 0 && len(args) > 1 && (args[1] == "-h" || args[1] == "-help" || args[1] == "--help") {
+		for _, name := range group {
+			cmd, _ := p.find([]string{args[0], name})
+			fmt.Fprintf(p.Stdout, "%s %s: %s\n", p.Name, cmd.Name, cmd.Short)
+		}
+		return 0
+	}
+	msg := fmt.Sprintf("%s: there is no command %q", p.Name, args[0])
+	if len(group) > 0 {
+		msg = fmt.Sprintf("%s: %s needs one of: %s", p.Name, args[0], strings.Join(group, ", "))
+	}
+	fmt.Fprintf(p.Stderr, "%s\nRun '%s -h' for the commands.\n", msg, p.Name)
+	return 2
 }
 
 // lateFlag returns what looks like a flag among the arguments that the flag
