@@ -34,7 +34,7 @@ written to a file, the verifier key, which clients configure, is printed.`,
 			}
 			secret, verifier, err := tlog.GenerateKey(args[0])
 			if err != nil {
-				return err
+				return cli.Hint(err, "A log's name is like a host name: without spaces and plus signs.")
 			}
 			if err := durable.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
 				return err

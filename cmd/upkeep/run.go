@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -74,6 +75,9 @@ func run(ctx context.Context, file, level string, args []string) error {
 	cfg, cfgErr := loadConfig(file)
 	engineCfg := cfg.engine(file, args)
 	if err := engineCfg.CheckStart(); err != nil {
+		if errors.Is(cfgErr, fs.ErrNotExist) {
+			return cli.Hint(cfgErr, "Name the configuration with -config; 'upkeep init' writes one.")
+		}
 		return errors.Join(cfgErr, err)
 	}
 

@@ -12,6 +12,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"sort"
@@ -47,16 +48,17 @@ func (e *Error) Error() string {
 
 // Load reads the file into a struct that holds the default values.
 func Load(file string, into any) error {
-	fi, err := os.Stat(file)
+	f, err := os.Open(file)
 	if err != nil {
 		return fmt.Errorf("reading the configuration: %w", err)
 	}
-	if fi.Size() > maxSize {
-		return &Error{File: file, Msg: fmt.Sprintf("is %d bytes long; a configuration has at most %d", fi.Size(), maxSize)}
-	}
-	data, err := os.ReadFile(file)
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1)) // a device or pipe may have no end
 	if err != nil {
 		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	if len(data) > maxSize {
+		return &Error{File: file, Msg: fmt.Sprintf("is too long; a configuration has at most %d bytes", maxSize)}
 	}
 	return Parse(file, data, into)
 }
@@ -86,7 +88,7 @@ func Parse(file string, data []byte, into any) error {
 	if errors.As(err, &de) {
 		line, col := de.Position()
 		return &Error{File: file, Line: line, Column: col, Key: strings.Join(de.Key(), "."),
-			Msg: strings.TrimPrefix(de.Error(), "toml: ")}
+			Msg: plain(strings.TrimPrefix(de.Error(), "toml: "))}
 	}
 	if err != nil {
 		return &Error{File: file, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
@@ -103,6 +105,17 @@ func Default(v any) ([]byte, error) {
 		return nil, fmt.Errorf("printing the configuration: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// plain says in a user's words that a value is of the wrong type: the decoder
+// names the types of the program.
+func plain(msg string) string {
+	what, ok := strings.CutPrefix(msg, "cannot decode TOML ")
+	if !ok {
+		return msg
+	}
+	what, _, _ = strings.Cut(what, " into ")
+	return "can't be of the type " + what + "; 'config default' shows how it is written"
 }
 
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()

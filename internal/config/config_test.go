@@ -1,7 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -44,7 +47,7 @@ func TestParse(t *testing.T) {
 		{"bad text in a list", "colors = ['red',\n 'pink']\n", "f.toml:2:2: key colors: is no color"},
 		{"good text and typo", "color = 'red'\ncolro = 'red'\n", "f.toml:2:1: key colro: is not known; did you mean color?"},
 		{"negative duration", "delay = '-3s'\n", "not a duration"},
-		{"wrong type", "listen = 3\n", "f.toml:1:"},
+		{"wrong type", "listen = 3\n", "f.toml:1:10: key listen: can't be of the type integer; 'config default' shows"},
 		{"syntax", "listen = \n", "f.toml:1:"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -67,6 +70,24 @@ func TestParse(t *testing.T) {
 				t.Fatalf("got %T; want *Error that names the file", err)
 			}
 		})
+	}
+}
+
+// What has no end is not read to it.
+func TestLoadEndless(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f.toml")
+	if err := os.WriteFile(file, bytes.Repeat([]byte("#"), maxSize+1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	files := []string{file}
+	if _, err := os.Stat("/dev/zero"); err == nil {
+		files = append(files, "/dev/zero")
+	}
+	for _, file := range files {
+		var s sample
+		if err := Load(file, &s); err == nil || !strings.Contains(err.Error(), "is too long") {
+			t.Errorf("%s: %v", file, err)
+		}
 	}
 }
 
