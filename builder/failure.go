@@ -130,7 +130,9 @@ var rules = []rule{
 	{regexp.MustCompile(`build constraints exclude all Go files in (?:\S*/)?([^/\s]+)`), true, "Package $1 has no Go files for this target without cgo."},
 	{regexp.MustCompile(`requires external \(cgo\) linking, but cgo is not enabled`), true, "Programs for this target can't be linked without cgo."},
 	{regexp.MustCompile(`package (\S+) is not in std`), true, "The Go version asked for has no package $1."},
-	{regexp.MustCompile(`no Go files in`), true, "The package has no Go files."},
+	{regexp.MustCompile(`no (?:non-test )?Go files in`), true, "The package has no Go files."},
+	{regexp.MustCompile(`unzip \S+: (.*(?:malformed file path|name collision|both a file and a directory|too large|larger than declared).*)`), false, "The zip of a module can't be unpacked: $1"},
+	{regexp.MustCompile(`fatal error: stack overflow`), false, "The compiler ran out of stack: the source is nested too deeply."},
 	{regexp.MustCompile(`import cycle not allowed`), false, "The package imports itself in a cycle."},
 	{regexp.MustCompile(`pattern (\S+): no matching files found`), false, "The package embeds files that the module does not hold ($1)."},
 	{regexp.MustCompile(`pattern (\S+): cannot embed`), false, "The package embeds something that can't be embedded ($1)."},
@@ -139,7 +141,7 @@ var rules = []rule{
 	{regexp.MustCompile(`(?m)^.*(?:unknown revision|invalid version|malformed|errors parsing|unknown directive|module declares its path as|invalid (?:import path|module|character)|unexpected module path|ambiguous import|cannot find (?:module|package)|invalid input (?:directory|file) name).*$`), false, ""},
 	// What the compiler, the assembler and the linker say of source.
 	{regexp.MustCompile(`(?m)^\S+?:\d+(?::\d+)?: .+$`), false, "The source does not compile: $0"},
-	{regexp.MustCompile(`(?m)^(?:\S*/)?link: .+$|^.*: relocation target \S+ not defined.*$|^.*function main is undeclared in the main package.*$|^.*missing function body.*$`), false, "The program does not link: $0"},
+	{regexp.MustCompile(`(?m)^(?:(?:\S*/)?link|load(?:elf|macho|pe|xcoff)): .+$|^.*: relocation target \S+ not defined.*$|^.*function main is undeclared in the main package.*$|^.*missing function body.*$`), false, "The program does not link: $0"},
 }
 
 // classify explains a command that failed, from its output. What the go command
@@ -190,8 +192,15 @@ func classify(output string, err error, fetching bool) *Failure {
 		}
 		return &Failure{Permanent: true, NotFound: r.notFound, Text: httpget.Line(text, 1000), Err: err}
 	}
-	return temporary("The build failed: "+httpget.Line(lastLine(output), 500), err)
+	last := crashRE.FindString(output)
+	if last == "" {
+		last = lastLine(output)
+	}
+	return temporary("The build failed: "+httpget.Line(last, 500), err)
 }
+
+// The reason of a crash stands above its stacks.
+var crashRE = regexp.MustCompile(`(?m)^(?:panic|fatal error): .+$`)
 
 // line returns the line of text that holds part.
 func line(text, part string) string {
