@@ -132,6 +132,9 @@ const maxSharedFiles = 40_000
 
 // check asks for what can be known without downloading the module.
 func (b *build) check(ctx context.Context) error {
+	if err := b.s.allowed(b.spec); err != nil { // the lists may have changed since it was queued
+		return err
+	}
 	b.live("Checking " + b.spec.Module + "@" + b.spec.Version + ".")
 	ctx, cancel := context.WithTimeoutCause(ctx, b.s.cfg.FetchTimeout.D(), errProxySlow)
 	defer cancel()

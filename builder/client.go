@@ -66,9 +66,14 @@ func clientAddr(remote netip.Addr, forwarded []string, proxies []netip.Prefix) n
 		if !contains(proxies, addr) || len(hops) == 0 {
 			return addr
 		}
-		before, err := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1]))
-		if err != nil {
-			return addr
+		hop := strings.TrimSpace(hops[len(hops)-1])
+		before, err := netip.ParseAddr(hop)
+		if err != nil { // some proxies write the port too
+			withPort, portErr := netip.ParseAddrPort(hop)
+			if portErr != nil {
+				return addr
+			}
+			before = withPort.Addr()
 		}
 		addr = before.Unmap().WithZone("")
 	}

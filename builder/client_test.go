@@ -35,6 +35,8 @@ func TestClientAddr(t *testing.T) {
 		{"192.0.2.9", []string{"198.51.100.1, rubbish"}, "192.0.2.9"},
 		{"127.0.0.1", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
 		{"127.0.0.1", []string{",,,"}, "127.0.0.1"},
+		{"127.0.0.1", []string{"198.51.100.1:4711"}, "198.51.100.1"}, // as some proxies write it
+		{"127.0.0.1", []string{"198.51.100.1, [2001:db8::7]:80"}, "2001:db8::7"},
 	} {
 		if got := clientAddr(netip.MustParseAddr(tc.remote), tc.forwarded, proxies); got.String() != tc.want {
 			t.Errorf("from %s with %q: %s; want %s", tc.remote, tc.forwarded, got, tc.want)

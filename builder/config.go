@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"strings"
 	"time"
 
 	"example.org/upkeep/internal/config"
@@ -131,10 +132,16 @@ func (c Config) Check() error {
 	if _, err := newClientLimits(c.Limit); err != nil {
 		errs = append(errs, err)
 	}
+	names := map[string]bool{}
 	for _, v := range c.Verifiers {
 		if _, err := v.base(); err != nil {
 			errs = append(errs, err)
 		}
+		name, _, _ := strings.Cut(v.Key, "+")
+		if names[name] {
+			errs = append(errs, fmt.Errorf("verifiers: %s is there twice; each counts once for require", name))
+		}
+		names[name] = true
 		if _, err := parseNetworks(v.From); err != nil {
 			errs = append(errs, fmt.Errorf("verifiers: from: %w", err))
 		}

@@ -67,3 +67,26 @@ func TestDrain(t *testing.T) {
 		})
 	}
 }
+
+// What was queued before a module was denied is not built after the restart.
+func TestQueuedThenDenied(t *testing.T) {
+	e := newEcosystem(t)
+	publishHello(e)
+	sp, err := spec.Parse("example.org/hello@v1.0.0/" + target() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := start(t, e, testOptions{idle: true})
+	if _, err := ts.queue.add(sp, "192.0.2.0/24"); err != nil {
+		t.Fatal(err)
+	}
+	ts.stop()
+	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key, change: func(c *Config) { c.Deny = []string{"example.org/hello"} }})
+	res, err := ts.Watch(t.Context(), sp, "192.0.2.0/24", nil)
+	if err != nil || res.State != StateFailed || !strings.Contains(res.Error, "does not build") {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if n := ts.log.Head().Size; n != 0 {
+		t.Errorf("%d records", n)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"example.org/upkeep/builder/sandbox"
 	"example.org/upkeep/builder/spec"
+	"example.org/upkeep/tlog"
 )
 
 func TestOrder(t *testing.T) {
@@ -65,6 +67,13 @@ func TestClassify(t *testing.T) {
 		{"main.go:3:5: undefined: y\nwrite /std/x: no space left on device", temp, "may pass", exit},
 		{"compile: signal: killed\nmain.go:3:5: undefined: y", temp, "more memory than it could have", exit},
 		{"go: example.org/y@v1.0.0: reading PROXY/example.org/y/@v/v1.0.0.mod: 404 Not Found", perm, "The dependency example.org/y@v1.0.0 is not known to the module proxy.", exit},
+		{"package example.org/x: no non-test Go files in /mod/example.org/x@v1.0.0", none, "has no Go files", exit},
+		{"-> unzip /mod/cache/download/example.org/x/@v/v1.0.0.zip: example.org/x@v1.0.0/a'b: malformed file path \"a'b\": invalid char '\\''", perm, "The zip of a module can't be unpacked: example.org/x@v1.0.0/a'b: malformed", exit},
+		{"go: example.org/x@v1.0.0: unzip /mod/cache/download/example.org/x/@v/v1.0.0.zip: example.org/x@v1.0.0/A.go: case-insensitive file name collision: \"a.go\" and \"A.go\"", perm, "can't be unpacked", exit},
+		{"-> unzip /mod/cache/download/example.org/x/@v/v1.0.0.zip: open /mod/example.org/x@v1.0.0/a: permission denied", temp, "permission denied", exit},
+		{"# example.org/x\nruntime: goroutine stack exceeds 1000000000-byte limit\nfatal error: stack overflow\n\nruntime stack:\n\truntime/panic.go:1 +0x1", perm, "ran out of stack", exit},
+		{"# example.org/x\nloadelf: $WORK/b001/_pkg_.a(x.syso): 66733: sym#2: ignoring symbol", perm, "does not link: loadelf: ", exit},
+		{"# example.org/x\npanic: something\n\ngoroutine 1 [running]:\nruntime/mgc.go:1695 +0x105", temp, "The build failed: panic: something", exit},
 		{"something never seen", temp, "something never seen", exit},
 		{"", temp, "", exit},
 		{"main.go:3:5: undefined: y", temp, "more memory", fmt.Errorf("%w (%w)", sandbox.ErrMemory, exit)},
@@ -92,6 +101,37 @@ func TestClassify(t *testing.T) {
 		if f := classify(tc.output, tc.err, false); errors.As(f, &alarm) {
 			t.Errorf("%q: an alarm by what the compiler says", tc.output)
 		}
+	}
+}
+
+// A verifier that is named twice, or is this server, would agree with itself.
+func TestVerifiersOnce(t *testing.T) {
+	one, two := newKey(t, "one.test"), newKey(t, "two.test")
+	check := func(keys ...string) error {
+		c := DefaultConfig()
+		c.Require = 2
+		for _, k := range keys {
+			c.Verifiers = append(c.Verifiers, Verifier{Key: k, URL: "http://" + k[:3] + ".test"})
+		}
+		return c.Check()
+	}
+	if err := check(one, two); err != nil {
+		t.Error(err)
+	}
+	if err := check(one, one); err == nil || !strings.Contains(err.Error(), "one.test is there twice") {
+		t.Errorf("the same twice: %v", err)
+	}
+	signer := newSigner(t)
+	own, err := tlog.OpenLog(t.TempDir(), signer, tlog.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	c := DefaultConfig()
+	c.Verifiers, c.Require = []Verifier{{Key: own.VerifierKey()}}, 1
+	_, err = New(Options{Config: c, Dir: t.TempDir(), SignerKey: signer, Sandbox: sandbox.Direct{}, Logger: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "this server's own log") {
+		t.Errorf("itself: %v", err)
 	}
 }
 

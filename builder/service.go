@@ -202,6 +202,9 @@ func New(o Options) (_ *Service, err error) {
 		return nil, err
 	}
 	for _, v := range o.Config.Verifiers {
+		if v.Key == s.log.VerifierKey() {
+			return nil, errors.New("verifiers: one has the key of this server's own log; its word proves nothing")
+		}
 		ver, err := openVerifier(v, filepath.Join(o.Dir, "verifiers"), o.Logger, logs)
 		if err != nil {
 			return nil, err

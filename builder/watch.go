@@ -94,13 +94,21 @@ func (s *Service) enqueue(ctx context.Context, sp spec.Spec, client string) (*jo
 	if j := s.queue.join(sp); j != nil {
 		return j, nil
 	}
-	if !allowed(s.cfg.Allow, s.cfg.Deny, sp.Module) {
-		return nil, unknown("This server does not build " + sp.Module + ".")
+	if err := s.allowed(sp); err != nil {
+		return nil, err
 	}
 	if err := s.clients.take(client, func() bool { return s.recentGo(ctx, sp.GoVersion) }, time.Now()); err != nil {
 		return nil, err
 	}
 	return s.queue.add(sp, client)
+}
+
+// allowed refuses what the lists of modules don't let be built.
+func (s *Service) allowed(sp spec.Spec) error {
+	if !allowed(s.cfg.Allow, s.cfg.Deny, sp.Module) {
+		return unknown("This server does not build " + sp.Module + ".")
+	}
+	return nil
 }
 
 // recentGo reports whether a Go version is of a release line that is maintained.
