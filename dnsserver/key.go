@@ -163,10 +163,26 @@ func (k *Key) write() error {
 		}
 	}
 	fmt.Fprintf(&pub, "%s IN DNSKEY %d %d %d %s\n", k.Public.Hdr.Name, k.Public.Flags, k.Public.Protocol, k.Public.Algorithm, k.Public.PublicKey)
-	if err := durable.WriteFile(k.File+".private", []byte(priv.String()), 0o600); err != nil {
+	if err := writeKeyFile(k.File+".private", priv.String(), 0o600); err != nil {
 		return err
 	}
-	return durable.WriteFile(k.File+".key", []byte(pub.String()), 0o644)
+	return writeKeyFile(k.File+".key", pub.String(), 0o644)
+}
+
+// writeKeyFile writes a file that belongs to whom the one in its place does, with
+// that one's mode, or to whom the folder does.
+func writeKeyFile(file, text string, perm fs.FileMode) error {
+	old, err := os.Stat(file)
+	if err == nil {
+		perm = old.Mode().Perm()
+	} else if old, err = os.Stat(filepath.Dir(file)); err != nil {
+		return fmt.Errorf("writing a key: %w", err)
+	}
+	if err := durable.WriteFile(file, []byte(text), perm); err != nil {
+		return err
+	}
+	keepOwner(file, old)
+	return nil
 }
 
 // Retime changes when the key is used and writes its files.
