@@ -160,6 +160,7 @@ func (d *demo) initService(ctx context.Context, dir string) error {
 		kv("interval", upkeepPoll.String()),
 		kv("delay", "0s"),
 		kv("jitter", "0s"),
+		kv("backoff_min", "2s"), // what is killed here is back at once
 		"[discovery]",
 		kv("zone", demoZone),
 		fmt.Sprintf("sources = [%q]", "server://"+dns),
