@@ -162,7 +162,8 @@ until_ 'the service does not answer' tells 8081
 renews() {
 	local before service
 	before=$(mainpid upkeep@speaker)
-	tells 8081; service=$(cat /tmp/answer)
+	until_ 'the service does not tell who it is' tells 8081
+	service=$(cat /tmp/answer)
 	echo "$ /opt/upkeep/upkeep update -self -wait -version $1"
 	/opt/upkeep/upkeep update -self -wait -version "$1" -config /srv/speaker/upkeep.toml
 	until_ "no end of the update to $1" sh -c "/opt/upkeep/upkeep history -config /srv/speaker/upkeep.toml | grep -q 'self_update  *$2 .*$1'" || return
@@ -171,7 +172,12 @@ renews() {
 	until_ 'the service does not answer' tells 8081
 	/opt/upkeep/upkeep status -v -config /srv/speaker/upkeep.toml | grep -o '^upkeep  *[^,]*'
 	[ "$(mainpid upkeep@speaker)" = "$before" ] && echo 'main process unchanged' || echo 'the main process is another one'
-	[ "$(cat /tmp/answer)" = "$service" ] && echo 'the process of the service is the same' || echo 'the service was started again'
+	if [ "$(cat /tmp/answer)" = "$service" ]; then
+		echo 'the process of the service is the same'
+	else
+		echo 'the service was started again'
+		journalctl -q --no-pager -o cat -u upkeep@speaker | grep -E 'kind=(watchdog|crashed)|the service ended' | tail -n 2
+	fi
 	show systemctl show -p NRestarts -p ActiveState upkeep@speaker
 }
 renews v0.1.11 rolled_back
