@@ -304,10 +304,8 @@ func judge(in Input, r Release) *option {
 	}
 	o.byHand = o.kind != KindMajor
 	switch {
-	case !runValid || module.IsPseudoVersion(run) || run == "(devel)":
-		if !in.Pseudo {
-			o.against = "what runs is an untagged commit; going on to a tag needs pseudo = true"
-		}
+	case !in.Pseudo && (!runValid || module.IsPseudoVersion(run)):
+		o.against = "what runs is an untagged commit; going on to a tag needs pseudo = true"
 	case r.Unchecked != "":
 		o.against = "it is not known whether its author retracted it: " + r.Unchecked
 	case o.kind == KindMajor:
@@ -322,7 +320,9 @@ func judge(in Input, r Release) *option {
 
 // step names the difference of two versions, the second being newer.
 func step(from, to string) string {
-	switch {
+	switch base, err := module.PseudoVersionBase(from); {
+	case err == nil && base == "" && (semver.Major(to) == "v0" || semver.Major(to) == "v1"):
+		return KindPatch // of a commit before any tag it isn't known which line it is of
 	case !semver.IsValid(from) || semver.MajorMinor(from) == semver.MajorMinor(to):
 		return KindPatch
 	case semver.Major(from) == semver.Major(to):

@@ -104,6 +104,24 @@ func TestDecide(t *testing.T) {
 		{"pseudo wanted", func(in *Input) {
 			in.Running.Version, in.Pseudo, in.Releases = "v1.2.3-0.20260101000000-0123456789ab", true, rel("v1.2.3")
 		}, "v1.2.3 go1.27.2 patch", "", 0, false},
+		{"pseudo wanted, manual", func(in *Input) {
+			in.Running.Version, in.Pseudo, in.Level, in.Releases = "v1.2.3-0.20260101000000-0123456789ab", true, LevelManual, rel("v1.2.3")
+		}, "manual: v1.2.3 go1.27.2 patch", "the policy is manual", 0, false},
+		{"pseudo wanted, minor", func(in *Input) {
+			in.Running.Version, in.Pseudo, in.Releases = "v1.2.3-0.20260101000000-0123456789ab", true, rel("v1.3.0")
+		}, "manual: v1.3.0 go1.27.2 minor", "policy is patch", 0, true},
+		{"pseudo wanted, major", func(in *Input) {
+			in.Running.Version, in.Pseudo, in.Releases = "v1.2.3-0.20260101000000-0123456789ab", true, rel("v2.0.0+incompatible")
+		}, "", "never installed by itself", 0, false},
+		{"pseudo wanted, perhaps retracted", func(in *Input) {
+			in.Running.Version, in.Pseudo, in.Releases = "v1.2.3-0.20260101000000-0123456789ab", true, rel("v1.2.3!unchecked")
+		}, "manual: v1.2.3 go1.27.2 patch", "the proxy is down", 0, true},
+		{"pseudo before any tag", func(in *Input) {
+			in.Running.Version, in.Pseudo, in.Releases = "v0.0.0-20260101000000-0123456789ab", true, rel("v1.3.0")
+		}, "v1.3.0 go1.27.2 patch", "", 0, false},
+		{"pseudo before any tag, later major", func(in *Input) {
+			in.Running.Version, in.Pseudo, in.Releases = "v0.0.0-20260101000000-0123456789ab", true, rel("v2.0.0+incompatible")
+		}, "", "never installed by itself", 0, false},
 		{"local build", func(in *Input) { in.Running.Version, in.Releases = "(devel)", rel("v1.2.3") }, "manual: v1.2.3 go1.27.2 patch", "untagged", 0, false},
 		{"not a version", func(in *Input) { in.Releases = rel("1.2.4", "v1.2.x", "latest") }, "", "the newest version runs", 0, false},
 
