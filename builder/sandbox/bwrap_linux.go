@@ -219,5 +219,23 @@ func outer(args []string) error {
 	if err := gate.Close(); err != nil {
 		return err
 	}
+	if err := closeOthers(); err != nil {
+		return fmt.Errorf("closing files that are none of the command's: %w", err)
+	}
 	return syscall.Exec(args[0], args, []string{})
+}
+
+// closeOthers keeps what the server was started with from the command: files
+// that are open already no wall keeps from anybody.
+func closeOthers() error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil && n > 4 {
+			syscall.CloseOnExec(n)
+		}
+	}
+	return nil
 }

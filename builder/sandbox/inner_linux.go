@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -56,6 +57,8 @@ func Reexec() {
 }
 
 func inner(args []string) error {
+	// What confines holds for a thread: the one that becomes the command.
+	runtime.LockOSThread()
 	if len(args) < 3 || args[1] != "--" {
 		return errors.New("started by hand")
 	}
@@ -78,9 +81,13 @@ func inner(args []string) error {
 			return err
 		}
 	}
+	beforeCommand()
 	argv := args[2:]
 	return fmt.Errorf("starting %s: %w", argv[0], syscall.Exec(argv[0], argv, os.Environ()))
 }
+
+// beforeCommand is for tests, to try and lose the limits.
+var beforeCommand = func() {}
 
 func setLimits(l Limits) error {
 	for _, r := range []struct {

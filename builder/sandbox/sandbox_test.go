@@ -9,9 +9,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -92,6 +95,67 @@ func TestExit(t *testing.T) {
 	var out bytes.Buffer
 	if err := b.Run(ctx, Job{Args: []string{innerPath, reexecSleep}, Output: &out}); !errors.Is(err, because) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// A file that the server was started with, and that its children would get, is
+// not the command's.
+func TestInheritedFiles(t *testing.T) {
+	b := full(t)
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	out, err := run(t, b, fmt.Sprintf("echo /proc/self/fd/* /proc/1/fd/*; [ ! -e /proc/self/fd/%d ] && [ ! -e /proc/1/fd/%d ]", fd, fd), Job{})
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// Landlock confines a thread: the one that becomes the command must be the one
+// that was confined.
+func TestConfinedThread(t *testing.T) {
+	b := full(t)
+	if b.Tool() == "" {
+		t.Skip("no Landlock")
+	}
+	dir := enterable(t)
+	if err := b.Own(dir); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		// Bubblewrap lets it make a pipe in its own folder.
+		out, err := run(t, b, "mkfifo /w/pipe || exit 7", Job{Env: []string{hopEnv + "=1", "PATH=/bin:/usr/bin"}, Mounts: []Mount{{Source: dir, Target: "/w", Write: true}}})
+		var exit *ExitError
+		if !errors.As(err, &exit) || exit.Code != 7 {
+			t.Fatalf("it made a pipe: %v %s", err, out)
+		}
+	}
+}
+
+const hopEnv = "UPKEEP_TEST_HOP"
+
+func init() {
+	beforeCommand = func() {
+		if os.Getenv(hopEnv) == "" {
+			return
+		}
+		for range 2 * runtime.NumCPU() {
+			go func() {
+				for {
+				}
+			}()
+		}
+		for range 15 {
+			time.Sleep(100 * time.Microsecond)
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 )
@@ -37,6 +38,7 @@ func init() {
 }
 
 func tool(argv []string) error {
+	runtime.LockOSThread() // as in inner
 	if err := restrict(innerSetup{}, toolFolders(argv)); err != nil {
 		return err
 	}
