@@ -117,6 +117,8 @@ func (d *demo) buildPrograms(ctx context.Context) (string, error) {
 		"example.org/upkeep/cmd/upkeep", "example.org/upkeep/cmd/upkeep-dns", "example.org/upkeep/cmd/upkeep-build")
 	cmd.Dir = strings.TrimSpace(string(out))
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it removes what it wrote
+	cmd.WaitDelay = 10 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}
@@ -449,7 +451,19 @@ func (d *demo) key(ctx context.Context, key string) error {
 		if _, err := d.seeDNS(ctx, version, 30*time.Second); err != nil {
 			return err
 		}
-		fmt.Printf("seen in DNS %.2f s later; the page %s/ offers it\n", time.Since(began).Seconds(), webURL(d.addr.web))
+		fmt.Printf("seen in DNS %.2f s later", time.Since(began).Seconds())
+		err = until(ctx, answerTime, func(ctx context.Context) error {
+			s, err := status(ctx, webURL(d.addr.web))
+			if err == nil && (s.Plan.Candidate == nil || s.Plan.Candidate.Version != version) {
+				err = fmt.Errorf("the page %s/ does not offer it: %s %s", webURL(d.addr.web), s.Plan.Reason, s.Knowledge.Error)
+			}
+			return err
+		})
+		if err != nil {
+			fmt.Println()
+			return err
+		}
+		fmt.Printf("; the page %s/ offers it\n", webURL(d.addr.web))
 	case key == "s":
 		s, err := status(ctx, webURL(d.addr.web))
 		if err != nil {

@@ -49,6 +49,9 @@ func (r *reporter) step(ctx context.Context, name string, f func(ctx context.Con
 		verdict, seen = "FAIL", err.Error()
 		r.failed++
 	}
+	if err != nil && ctx.Err() != nil {
+		verdict, seen = "end ", "interrupted"
+	}
 	if seen != "" {
 		seen = ": " + seen
 	}
