@@ -24,10 +24,6 @@ type controlFlags struct {
 func (f *controlFlags) add(fs *flag.FlagSet) {
 	fs.StringVar(&f.file, "config", defaultConfigFile, "configuration `file` of the running upkeep")
 	fs.StringVar(&f.socket, "socket", "", "its control `socket` (default as the configuration says)")
-}
-
-func (f *controlFlags) addJSON(fs *flag.FlagSet) {
-	f.add(fs)
 	fs.BoolVar(&f.json, "json", false, "print JSON")
 }
 
@@ -56,6 +52,19 @@ func (f *controlFlags) act(ctx context.Context, a supervisor.Action) (*superviso
 		return nil, notRunning(err)
 	}
 	return c, nil
+}
+
+// tell prints how things are after an order.
+func (f *controlFlags) tell(ctx context.Context, c *supervisor.Client) error {
+	s, err := c.Status(ctx)
+	switch {
+	case err != nil:
+		return err
+	case f.json:
+		return printJSON(s)
+	}
+	fmt.Println(statusLine(s))
+	return nil
 }
 
 func notRunning(err error) error {

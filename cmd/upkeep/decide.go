@@ -67,12 +67,7 @@ func decision(name, verb, args, short, long, example string) *cli.Command {
 			if err != nil {
 				return err
 			}
-			s, err := c.Status(ctx)
-			if err != nil {
-				return err
-			}
-			fmt.Println(statusLine(s))
-			return nil
+			return f.tell(ctx, c)
 		},
 	}
 }
@@ -120,7 +115,7 @@ func planCommand() *cli.Command {
 and with -ask from the index.`,
 		Example: "upkeep plan -config /srv/hello/upkeep.toml",
 		Flags: func(fs *flag.FlagSet) {
-			f.addJSON(fs)
+			f.add(fs)
 			fs.BoolVar(&ask, "ask", false, "ask for new versions first")
 		},
 		Run: func(ctx context.Context, args []string) error {
@@ -229,7 +224,7 @@ func historyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "history", Short: "list updates and decisions, newest first",
 		Example: "upkeep history -json",
-		Flags:   f.addJSON,
+		Flags:   f.add,
 		Run: func(ctx context.Context, args []string) error {
 			if len(args) > 0 {
 				return cli.Usagef("history takes no arguments")
@@ -281,6 +276,9 @@ func logsCommand() *cli.Command {
 			if len(args) > 0 {
 				return cli.Usagef("logs takes no arguments")
 			}
+			if n < 1 {
+				return cli.Usagef("-n %d: it is a number of lines from 1 on", n)
+			}
 			c, err := f.client()
 			if err != nil {
 				return err
@@ -288,7 +286,11 @@ func logsCommand() *cli.Command {
 			if _, err := c.Status(ctx); err != nil {
 				return notRunning(err)
 			}
-			for _, line := range c.Logs(n) {
+			lines := c.Logs(n)
+			if f.json {
+				return printJSON(append([]string{}, lines...)) // [] when there are none
+			}
+			for _, line := range lines {
 				fmt.Println(line)
 			}
 			return nil

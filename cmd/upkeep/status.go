@@ -20,7 +20,7 @@ func statusCommand() *cli.Command {
 under way, 2 failing or not running.`,
 		Example: "upkeep status -config /srv/hello/upkeep.toml",
 		Flags: func(fs *flag.FlagSet) {
-			f.addJSON(fs)
+			f.add(fs)
 			fs.BoolVar(&verbose, "v", false, "say more than one line")
 		},
 		Run: func(ctx context.Context, args []string) error {
@@ -73,10 +73,21 @@ func printStatus(w io.Writer, s supervisor.Status) {
 		fmt.Fprintf(w, "            %s\n", sv.Warning)
 	}
 	fmt.Fprintf(w, "binary      %s %s\n", sv.Binary, sv.Sum)
-	if sv.Health.Configured {
+	switch {
+	case sv.Health.Configured && sv.Health.Checked.IsZero():
+		fmt.Fprintln(w, "health      is checked after the next update")
+	case sv.Health.Configured:
 		fmt.Fprintf(w, "health      %s (%s)\n", sv.Health.Detail, ago(s.Now, sv.Health.Checked))
 	}
-	fmt.Fprintf(w, "knowledge   %s from %s, %s\n", ago(s.Now, s.Knowledge.Fresh), s.Knowledge.Source, s.Knowledge.Proof)
+	fmt.Fprintf(w, "handover    %s: %s\n", sv.Handover.Mode, sv.Handover.Reason)
+	for _, text := range sv.Handover.Warnings {
+		fmt.Fprintf(w, "            %s\n", text)
+	}
+	if s.Knowledge.Fresh.IsZero() {
+		fmt.Fprintln(w, "knowledge   none yet")
+	} else {
+		fmt.Fprintf(w, "knowledge   %s from %s, %s\n", ago(s.Now, s.Knowledge.Fresh), s.Knowledge.Source, s.Knowledge.Proof)
+	}
 	if s.Knowledge.Error != "" {
 		fmt.Fprintf(w, "            %s\n", s.Knowledge.Error)
 	}
@@ -91,6 +102,11 @@ func printStatus(w io.Writer, s supervisor.Status) {
 	}
 	if sc := s.Scheduled; sc != nil {
 		fmt.Fprintf(w, "scheduled   %s at %s, by %s\n", sc.Pair, sc.At.Local().Format("Mon 2 Jan 15:04"), sc.By)
+	}
+	for _, k := range s.Kept {
+		if !k.Running {
+			fmt.Fprintf(w, "kept        %s, %s\n", k.Pair, k.File)
+		}
 	}
 	fmt.Fprintf(w, "upkeep      %s (%s), process %d%s\n", s.Self.Version, s.Self.GoVersion, s.Self.Pid, selfWords(s.Self))
 	for i, e := range s.Events {

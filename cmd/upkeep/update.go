@@ -42,8 +42,12 @@ returns at once, or with -wait at the end: with 0 when the new version stays, el
 					return cli.Usagef("-at %s: %w", at, orErr(err, "it goes neither with -self nor with -wait"))
 				}
 				a.Verb = supervisor.VerbSchedule
-				if _, err := f.act(ctx, a); err != nil {
+				c, err := f.act(ctx, a)
+				switch {
+				case err != nil:
 					return err
+				case f.json:
+					return f.tell(ctx, c)
 				}
 				fmt.Printf("It goes at %s; 'upkeep cancel' takes that back.\n", a.At.Format("Mon 2 Jan 15:04 MST"))
 				return nil
@@ -82,14 +86,46 @@ func start(ctx context.Context, f *controlFlags, a supervisor.Action, wait bool)
 	if err != nil {
 		return err
 	}
-	if !wait {
+	switch {
+	case !wait && f.json:
+		return f.tell(ctx, c)
+	case !wait:
 		fmt.Println("Started; see 'upkeep status'.")
 		return nil
 	}
+	var r *supervisor.Result
 	if a.Self {
-		return followSelf(ctx, c)
+		r, err = followSelf(ctx, c)
+	} else {
+		r, err = follow(ctx, c)
 	}
-	return follow(ctx, c)
+	if err != nil {
+		return err
+	}
+	text, err := ending(r, a.Self)
+	if f.json {
+		return errors.Join(printJSON(r), err)
+	}
+	if err == nil {
+		fmt.Println(text)
+	}
+	return err
+}
+
+// ending says how an update ended, as an error when the new version does not run.
+func ending(r *supervisor.Result, self bool) (string, error) {
+	took := r.Ended.Sub(r.Started).Seconds()
+	switch {
+	case self && r.Result == supervisor.ResultInstalled:
+		return fmt.Sprintf("upkeep %s runs, after %.1f s; the service noticed nothing.", r.To, took), nil
+	case self:
+		return "", fmt.Errorf("upkeep %s did not take over: %s", r.To, r.Reason)
+	case r.Result == supervisor.ResultInstalled:
+		return fmt.Sprintf("%s runs, after %.1f s; the service was down for %d ms.", r.To, took, r.Downtime.Milliseconds()), nil
+	case r.Result == supervisor.ResultRolledBack:
+		return "", fmt.Errorf("%s was rolled back to %s: %s", r.To, r.From, r.Reason)
+	}
+	return "", fmt.Errorf("the update to %s %s: %s", r.To, r.Words(), r.Reason)
 }
 
 // silence is how long upkeep may leave questions without an answer while it
@@ -99,20 +135,20 @@ const silence = time.Minute
 
 // followSelf shows an update of upkeep itself until its end, which the version
 // that answers then tells.
-func followSelf(ctx context.Context, c *supervisor.Client) error {
+func followSelf(ctx context.Context, c *supervisor.Client) (*supervisor.Result, error) {
 	var id string
 	lines, heard := 0, time.Now()
 	for {
 		s, err := c.Status(ctx)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		if err == nil {
 			heard = time.Now()
 		}
 		if u := s.Self.Update; err != nil {
 			if time.Since(heard) > silence {
-				return fmt.Errorf("upkeep does not answer any more: %w", err)
+				return nil, fmt.Errorf("upkeep does not answer any more: %w", err)
 			}
 		} else if u != nil {
 			if id == "" {
@@ -122,13 +158,9 @@ func followSelf(ctx context.Context, c *supervisor.Client) error {
 				fmt.Fprintln(os.Stderr, u.Log[lines])
 			}
 		} else if r := s.Self.LastResult; r != nil && (r.ID == id || id == "") {
-			if r.Result == supervisor.ResultInstalled {
-				fmt.Printf("upkeep %s runs, after %.1f s; the service noticed nothing.\n", r.To, r.Ended.Sub(r.Started).Seconds())
-				return nil
-			}
-			return fmt.Errorf("upkeep %s did not take over: %s", r.To, r.Reason)
+			return r, nil
 		} else {
-			return errors.New("the update is no longer under way and left no result")
+			return nil, errors.New("the update is no longer under way and left no result")
 		}
 		select {
 		case <-ctx.Done():
@@ -138,7 +170,7 @@ func followSelf(ctx context.Context, c *supervisor.Client) error {
 }
 
 // follow shows an update's steps until its end.
-func follow(ctx context.Context, c *supervisor.Client) error {
+func follow(ctx context.Context, c *supervisor.Client) (*supervisor.Result, error) {
 	var id string
 	var result *supervisor.Result
 	lines := 0
@@ -156,19 +188,8 @@ func follow(ctx context.Context, c *supervisor.Client) error {
 		}
 		return id != "" // an update that was over before it was seen has a result
 	})
-	if err != nil {
-		return err
+	if err == nil && result == nil {
+		err = errors.New("the update is no longer under way and left no result")
 	}
-	if result == nil {
-		return errors.New("the update is no longer under way and left no result")
-	}
-	took := result.Ended.Sub(result.Started)
-	switch result.Result {
-	case supervisor.ResultInstalled:
-		fmt.Printf("%s runs, after %.1f s; the service was down for %d ms.\n", result.To, took.Seconds(), result.Downtime.Milliseconds())
-		return nil
-	case supervisor.ResultRolledBack:
-		return fmt.Errorf("%s was rolled back to %s: %s", result.To, result.From, result.Reason)
-	}
-	return fmt.Errorf("the update to %s %s: %s", result.To, result.Words(), result.Reason)
+	return result, err
 }

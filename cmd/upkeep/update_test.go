@@ -35,7 +35,10 @@ func TestFollowSelf(t *testing.T) {
 	})}
 	defer srv.Close()
 	go func() { _ = srv.Serve(l) }() // until Close
-	err = followSelf(t.Context(), supervisor.NewClient(socket))
+	r, err := followSelf(t.Context(), supervisor.NewClient(socket))
+	if err == nil {
+		_, err = ending(r, true)
+	}
 	if err == nil || !strings.Contains(err.Error(), "did not take over: in command it ended") {
 		t.Errorf("%v, after %d questions", err, asked.Load())
 	}
