@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"example.org/upkeep/internal/sockdir"
 )
 
 // The sockets that are kept go over to the next version of upkeep: a service
@@ -63,7 +65,7 @@ type descriptorStore struct {
 
 func newDescriptorStore(t *testing.T) *descriptorStore {
 	t.Helper()
-	s := &descriptorStore{addr: filepath.Join(t.TempDir(), "notify"), fds: map[string]int{}}
+	s := &descriptorStore{addr: filepath.Join(sockdir.New(t), "notify"), fds: map[string]int{}}
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: s.addr})
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 	"example.org/upkeep/internal/config"
 	"example.org/upkeep/internal/durable"
 	"example.org/upkeep/internal/metric"
+	"example.org/upkeep/internal/sockdir"
 	"example.org/upkeep/supervisor/install"
 	"example.org/upkeep/supervisor/policy"
 	"example.org/upkeep/supervisor/process"
@@ -64,7 +65,7 @@ type bench struct {
 // newBench lays out a folder with v1.0.0 installed.
 func newBench(t testing.TB, behaviour string) *bench {
 	t.Helper()
-	dir := t.TempDir()
+	dir := sockdir.New(t)
 	b := &bench{t: t, dir: dir, addr: freeAddr(t), reg: metric.New()}
 	b.cfg = Defaults()
 	b.cfg.State = filepath.Join(dir, "state")

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"example.org/upkeep/internal/sockdir"
 )
 
 // A control socket is its owner's whatever the umask is, and what is made in the
@@ -14,7 +16,7 @@ import (
 func TestListenPrivate(t *testing.T) {
 	old := unix.Umask(0)
 	defer unix.Umask(old)
-	dir := t.TempDir()
+	dir := sockdir.New(t)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,6 +45,11 @@ func TestMain(m *testing.M) {
 		testService()
 	case os.Getenv(envSupervisor) != "":
 		os.Exit(testSupervisor(os.Getenv(envSupervisor)))
+	}
+	// Processes are waited for most of the time; -parallel says otherwise.
+	if err := flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0))); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	code := m.Run()
 	for _, f := range atExit {

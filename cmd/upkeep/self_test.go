@@ -29,6 +29,7 @@ import (
 
 	"example.org/upkeep/builder/spec"
 	"example.org/upkeep/dnsserver/name"
+	"example.org/upkeep/internal/sockdir"
 	"example.org/upkeep/supervisor"
 	"example.org/upkeep/supervisor/discover/zonetest"
 	"example.org/upkeep/tlog"
@@ -206,7 +207,7 @@ func TestRealSelfUpdate(t *testing.T) {
 		serveWorld(t, dir)
 	}
 	bins := releases(t, "v0.1.10", "v0.1.11")
-	dir := t.TempDir()
+	dir := sockdir.New(t)
 	world, publish := selfWorld(t, bins, filepath.Join(dir, "anchor"))
 	service, page := freePort(t), freePort(t)
 	file := filepath.Join(dir, "upkeep.toml")

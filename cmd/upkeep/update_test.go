@@ -9,13 +9,14 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"example.org/upkeep/internal/sockdir"
 	"example.org/upkeep/supervisor"
 )
 
 // Who waits for the end of an update of upkeep is told it by the version before,
 // also when the new one in between did not answer.
 func TestFollowSelf(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(sockdir.New(t), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)

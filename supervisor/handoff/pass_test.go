@@ -12,12 +12,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.org/upkeep/internal/sockdir"
 )
 
 // sockets are two connected ends.
 func sockets(t *testing.T) (a, b *net.UnixConn) {
 	t.Helper()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(t.TempDir(), "s")})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(sockdir.New(t), "s")})
 	if err != nil {
 		t.Fatal(err)
 	}

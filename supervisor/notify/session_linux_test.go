@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"example.org/upkeep/internal/sockdir"
 	"example.org/upkeep/supervisor/handoff"
 	"github.com/coreos/go-systemd/v22/daemon"
 )
@@ -362,12 +363,7 @@ func TestSocketActivate(t *testing.T) {
 		}
 		t.Skip("systemd-socket-activate is not installed (Debian package systemd)")
 	}
-	dir, err := os.MkdirTemp("", "") // a socket's name is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	socket := dir + "/s"
+	socket := sockdir.New(t) + "/s"
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, prog, "--listen="+socket, "--fdname=web", "-E", answerEnv+"=1", os.Args[0])

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"example.org/upkeep/internal/sockdir"
 	"example.org/upkeep/supervisor"
 )
 
@@ -84,12 +85,7 @@ func TestVerbsAreTheSame(t *testing.T) {
 	}
 
 	bySocket, byAPI, byForm := newFake(), newFake(), newFake()
-	dir, err := os.MkdirTemp("", "upkeep") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	socket := filepath.Join(dir, "c.sock")
+	socket := filepath.Join(sockdir.New(t), "c.sock")
 	l, err := supervisor.ListenControl(socket, "")
 	if err != nil {
 		t.Fatal(err)
