@@ -80,7 +80,7 @@ func BenchmarkTurnedAway(b *testing.B) {
 		if out, ok = h.respond(out[:0], packets[i%len(packets)], client, &q, now, crowded); ok {
 			b.Fatal("answered")
 		}
-		out = h.appendTruncated(out[:0], &q)
+		out = h.appendTruncated(out[:0], &q, client, now, nil)
 	}
 }
 

@@ -68,14 +68,14 @@ func (h *Handler) respond(out, packet []byte, c Client, q *query, now time.Time,
 			if err == errDenialNotSigned {
 				cat = catDenial
 			}
-			return h.limited(out, v.limit.decide(c.Addr.Addr(), cat, h.hash(q), now, q.id), q)
+			return h.limited(out, v.limit.decide(c.Addr.Addr(), cat, h.hash(q), now, q.id), q, c, now, nil)
 		}
 	}
 	cookie := h.cookie(q, c, now)
 	n := len(out)
 	if c.Transport == UDP && how != queued && !cookie.valid {
 		if d := v.limit.decide(c.Addr.Addr(), categoryOf(a), a.hash, now, q.id); d != decideSend {
-			out, _ = h.limited(out, d, q)
+			out, _ = h.limited(out, d, q, c, now, a)
 			return out, true
 		}
 	}
@@ -88,15 +88,15 @@ func (h *Handler) respond(out, packet []byte, c Client, q *query, now time.Time,
 }
 
 // limited does what the limiter decided; false means that nothing stands in
-// the way of an answer.
-func (h *Handler) limited(out []byte, d decision, q *query) ([]byte, bool) {
+// the way of an answer, which is nil when it is not known yet.
+func (h *Handler) limited(out []byte, d decision, q *query, c Client, now time.Time, a *answer) ([]byte, bool) {
 	switch d {
 	case decideDrop:
 		h.stat.limited.Add(1)
 		return out, true
 	case decideTruncate:
 		h.stat.limited.Add(1)
-		return h.appendTruncated(out, q), true
+		return h.appendTruncated(out, q, c, now, a), true
 	}
 	return out, false
 }
@@ -250,11 +250,17 @@ func (h *Handler) write(out []byte, v *view, q *query, a *answer, c Client, now 
 	return out
 }
 
-// appendTruncated appends an answer that only says to ask again over TCP.
-func (h *Handler) appendTruncated(out []byte, q *query) []byte {
+// appendTruncated appends an answer that only says to ask again over TCP, or with
+// the cookie that it has. The code is that of the answer in whose place it is, if
+// that is known.
+func (h *Handler) appendTruncated(out []byte, q *query, c Client, now time.Time, instead *answer) []byte {
 	a := answer{aa: true, ede: edeNone, body: tooLong[:], extra: len(tooLong)}
+	if instead != nil {
+		a.rcode, a.aa = instead.rcode, instead.aa
+	}
 	n := len(out)
-	out = h.write(out, h.view.Load(), q, &a, Client{Transport: UDP}, time.Time{}, &cookieReply{})
+	cookie := h.cookie(q, c, now)
+	out = h.write(out, h.view.Load(), q, &a, c, now, &cookie)
 	h.stat.count(UDP, q, out[n:], &a)
 	return out
 }

@@ -136,3 +136,42 @@ func TestRateLimitWaiting(t *testing.T) {
 		}
 	}
 }
+
+// In the place of an answer above the limit comes one that is the same but for its
+// records: no authority about other zones, and the cookie that lifts the limit.
+func TestRateLimitInstead(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		query *dns.Msg
+		rcode int
+	}{
+		{"an answer", question(moxName, dns.TypeTXT, true), dns.RcodeSuccess},
+		{"another zone", question("example.org.", dns.TypeTXT, true), dns.RcodeRefused},
+		{"a zone transfer", question(testZone, dns.TypeAXFR, true), dns.RcodeRefused},
+	} {
+		now := time.Now()
+		h, err := NewHandler(testConfig(), testKeys(t, "ed25519"), testIndex(), Options{Limits: Limits{Answers: 64, Rate: RateConfig{Answers: 1, Errors: 1, Slip: 1}}, Now: func() time.Time { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cookie := &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0102030405060708"}
+		tc.query.IsEdns0().Option = append(tc.query.IsEdns0().Option, cookie)
+		ask := func() *dns.Msg {
+			packet, _ := tc.query.Pack()
+			out, _ := h.Respond(nil, packet, client, true)
+			return judge(t, h, packet, out, client)
+		}
+		r := ask()
+		for range 10 {
+			r = ask()
+		}
+		ours, ok := options(r)[dns.EDNS0COOKIE].(*dns.EDNS0_COOKIE)
+		if !r.Truncated || r.Rcode != tc.rcode || r.Authoritative != (tc.rcode == dns.RcodeSuccess) || !ok {
+			t.Fatalf("%s: %v", tc.name, r)
+		}
+		cookie.Cookie = ours.Cookie
+		if r := ask(); r.Truncated {
+			t.Errorf("%s, with the cookie: %v", tc.name, r)
+		}
+	}
+}

@@ -37,7 +37,7 @@ func (s *Server) serveSimple(c *net.UDPConn) {
 			if s.later(p) {
 				continue
 			}
-			resp = s.h.appendTruncated(out[:0], &q)
+			resp = s.h.appendTruncated(out[:0], &q, client, now, nil)
 		}
 		if len(resp) > 0 {
 			// A lost answer is asked for again.

@@ -237,7 +237,7 @@ func (w *udpWorker) answer(i int, now time.Time) bool {
 			return false
 		}
 		w.s.h.stat.overload.Add(1)
-		msg = w.s.h.appendTruncated(w.messages[w.ready][:0], &w.q)
+		msg = w.s.h.appendTruncated(w.messages[w.ready][:0], &w.q, client, now, nil)
 	}
 	if len(msg) == 0 {
 		return false
