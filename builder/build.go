@@ -302,7 +302,7 @@ func (b *build) fetch(ctx context.Context) ([]string, error) {
 	for i := range mounts {
 		mounts[i].Write = mounts[i].Write || mounts[i].Target == mod.Target
 	}
-	pl := &plan{live: b.live}
+	pl := &plan{live: func(l string) { b.live(b.s.hide(l)) }}
 	out := &lines{emit: pl.line}
 	env := append(b.env(), "GOPROXY="+b.s.goProxy, "GOSUMDB="+b.s.goSumDB, "GOPATH="+p(gopath), "GOFLAGS=-modcacherw")
 	env = append(env, b.s.netEnv...)

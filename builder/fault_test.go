@@ -44,6 +44,9 @@ func TestProxyDown(t *testing.T) {
 		if strings.HasPrefix(ev.Line, "Trying again in ") {
 			retries++
 		}
+		if strings.Contains(ev.Line+ev.Error, strings.TrimPrefix(e.url, "http://")) {
+			t.Errorf("it names the proxy: %+v", ev)
+		}
 	}
 	if retries != ts.cfg.Tries-1 {
 		t.Errorf("%d retries instead of %d: %+v", retries, ts.cfg.Tries-1, events)

@@ -1,8 +1,10 @@
 package builder
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"example.org/upkeep/builder/sandbox"
@@ -39,9 +41,7 @@ func network() (env []string, mounts []sandbox.Mount) {
 // hide removes from a command's output what is nobody's business: folders of
 // this machine and addresses of module proxies.
 func (s *Service) hide(text string) string {
-	for _, p := range s.src.Proxy.URLs() {
-		text = strings.ReplaceAll(text, p, "PROXY")
-	}
+	text = hideAddresses(text, append(s.src.Proxy.URLs(), strings.Fields(s.goSumDB)...))
 	for _, dir := range []string{s.modCache, s.goPath, s.std.dir, s.workDir, filepath.Join(s.dir, "toolchains")} {
 		text = strings.ReplaceAll(text, dir, "")
 	}
@@ -49,6 +49,38 @@ func (s *Service) hide(text string) string {
 		text = strings.ReplaceAll(text, root+string(filepath.Separator), "GOROOT"+string(filepath.Separator))
 	}
 	return text
+}
+
+// What the network says of connections: both ends, and who was asked for a name.
+var (
+	connectionRE = regexp.MustCompile(`\b(dial|read|write) (tcp|udp)[46]? \S+?(?:->\S+?)?: `)
+	resolverRE   = regexp.MustCompile(`\blookup \S+?(?: on \S+?)?: `)
+)
+
+// hideAddresses removes where a server of ours is, by its URLs and by what the
+// network says. The go command and net/http leave out passwords, each otherwise.
+func hideAddresses(text string, urls []string) string {
+	for _, raw := range urls {
+		u, err := url.Parse(raw)
+		if err != nil || u.Scheme == "" {
+			continue // the name of a checksum database
+		}
+		text = strings.ReplaceAll(text, raw, "PROXY")
+		if u.Scheme == "file" {
+			text = strings.ReplaceAll(text, filepath.FromSlash(u.Path), "PROXY")
+			continue
+		}
+		if _, ok := u.User.Password(); ok {
+			text = strings.ReplaceAll(text, u.Redacted(), "PROXY")
+			text = strings.ReplaceAll(text, strings.Replace(u.Redacted(), ":xxxxx@", ":***@", 1), "PROXY")
+		}
+		text = strings.ReplaceAll(text, u.Scheme+"://"+u.Host, "PROXY") // a redirection within it
+		if u.Port() != "" || strings.Contains(u.Host, ".") {            // others may be words
+			text = strings.ReplaceAll(text, u.Host, "PROXY")
+		}
+	}
+	text = connectionRE.ReplaceAllString(text, "$1 $2: ")
+	return resolverRE.ReplaceAllString(text, "lookup: ")
 }
 
 func splitLines(s string) []string {

@@ -104,6 +104,26 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+func TestHideAddresses(t *testing.T) {
+	urls := []string{"https://me:pass@proxy.corp.test/go", "http://mod:3000", "http://go", "file:///srv/mods", "sum.test+1234abcd+AAAA", "https://sums.corp.test"}
+	for in, want := range map[string]string{
+		`Get "https://me:***@proxy.corp.test/go/x/@v/v1.0.0.info": dial tcp 10.1.2.3:443: connect: connection refused`: `Get "PROXY/x/@v/v1.0.0.info": dial tcp: connect: connection refused`,
+		`refusing to pass credentials to insecure URL: https://me:xxxxx@proxy.corp.test/go/x`:                          `refusing to pass credentials to insecure URL: PROXY/x`,
+		`reading https://me:pass@proxy.corp.test/go/x: 500`:                                                            `reading PROXY/x: 500`,
+		`Get "http://mod:3000/x": read tcp 192.0.2.1:4711->10.1.2.3:3000: read: connection reset by peer`:              `Get "PROXY/x": read tcp: read: connection reset by peer`,
+		`Get "http://go/x": dial tcp: lookup go on 10.0.0.2:53: no such host`:                                          `Get "PROXY/x": dial tcp: lookup: no such host`,
+		`proxyconnect tcp: dial tcp [2001:db8::1]:3128: i/o timeout`:                                                   `proxyconnect tcp: dial tcp: i/o timeout`,
+		`open /srv/mods/x/@v/list: permission denied`:                                                                  `open PROXY/x/@v/list: permission denied`,
+		`Get "https://sums.corp.test/lookup/x": EOF`:                                                                   `Get "PROXY/lookup/x": EOF`,
+		`go: x.test/mod@v1.0.0 requires go >= 1.30`:                                                                    `go: x.test/mod@v1.0.0 requires go >= 1.30`,
+		`main.go:3:5: undefined: dial`:                                                                                 `main.go:3:5: undefined: dial`,
+	} {
+		if got := hideAddresses(in, urls); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", in, got, want)
+		}
+	}
+}
+
 // A verifier that is named twice, or is this server, would agree with itself.
 func TestVerifiersOnce(t *testing.T) {
 	one, two := newKey(t, "one.test"), newKey(t, "two.test")
