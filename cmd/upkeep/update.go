@@ -19,8 +19,9 @@ func updateCommand() *cli.Command {
 	var at string
 	return &cli.Command{
 		Name: "update", Short: "install the newest version now, or the one named",
-		Long: `The running upkeep does it: build, verification, restart and probation. This command
-returns at once, or with -wait at the end: with 0 when the new version stays, else with 1.`,
+		Long: `The running upkeep does it: build, verification, restart and probation. When it knows
+of nothing to install it first asks for new versions. This command returns when it has
+begun, or with -wait at the end: with 0 when the new version stays, else with 1.`,
 		Example: "upkeep update -wait\nupkeep update -version v1.4.2 -go go1.26.8",
 		Flags: func(fs *flag.FlagSet) {
 			f.add(fs)
@@ -52,7 +53,15 @@ returns at once, or with -wait at the end: with 0 when the new version stays, el
 				fmt.Printf("It goes at %s; 'upkeep cancel' takes that back.\n", a.At.Format("Mon 2 Jan 15:04 MST"))
 				return nil
 			}
-			return start(ctx, &f, a, wait)
+			why := ""
+			if a.Version == "" && !a.Self {
+				why = askFirst(ctx, &f)
+			}
+			err := start(ctx, &f, a, wait)
+			if refused := new(supervisor.RefusedError); why != "" && errors.As(err, &refused) {
+				err = cli.Hint(err, "New versions were asked for, and that failed: %s", why)
+			}
+			return err
 		},
 	}
 }
