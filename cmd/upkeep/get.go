@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -38,6 +39,11 @@ build information of the binary.`,
 			if len(args) != 1 {
 				return cli.Usagef("name one MODULE[/CMD][@VERSION]")
 			}
+			if out != "" {
+				if err := canBeWritten(out); err != nil {
+					return err // before anything is built
+				}
+			}
 			cfg, err := f.config()
 			if err != nil {
 				return err
@@ -58,6 +64,9 @@ build information of the binary.`,
 			}
 			defer fd.close()
 			fd.goVersion, fd.stripped = goVersion, stripped
+			if quiet {
+				fd.out = io.Discard
+			}
 			if goos != "" {
 				fd.goos = goos
 			}
@@ -72,8 +81,8 @@ build information of the binary.`,
 			if file == "" {
 				file = s.Command() + s.Exe()
 			}
-			if fi, err := os.Stat(file); err == nil && !fi.Mode().IsRegular() {
-				return fmt.Errorf("%s is there and is not a regular file; name another one with -o", file)
+			if err := canBeWritten(file); err != nil {
+				return err
 			}
 			if _, err := fd.obtain(ctx, s, file); err != nil {
 				return err
@@ -82,4 +91,17 @@ build information of the binary.`,
 			return nil
 		},
 	}
+}
+
+// canBeWritten refuses what is no place for a file.
+func canBeWritten(file string) error {
+	if fi, err := os.Stat(file); err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("%s is there and is not a regular file; name another one with -o", file)
+	}
+	if fi, err := os.Stat(filepath.Dir(file)); err != nil {
+		return cli.Hint(fmt.Errorf("the file to write, %s: %w", file, err), "Make the folder, or name another file with -o.")
+	} else if !fi.IsDir() {
+		return fmt.Errorf("the file to write, %s: %s is not a folder; name another one with -o", file, filepath.Dir(file))
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -140,13 +141,14 @@ type finder struct {
 	disc  *discover.Discoverer // nil without a zone
 	fetch *fetch.Fetcher
 	say   func(format string, args ...any)
+	out   io.Writer // for how far a build is
 
 	goos, goarch, goVersion string
 	stripped                bool
 }
 
 func newFinder(ctx context.Context, cfg Config, say func(string, ...any)) (*finder, error) {
-	f := &finder{cfg: cfg, say: say, goos: runtime.GOOS, goarch: runtime.GOARCH}
+	f := &finder{cfg: cfg, say: say, out: os.Stderr, goos: runtime.GOOS, goarch: runtime.GOARCH}
 	if cfg.Fetch.Key == "" {
 		return nil, cli.Hint(errors.New("no builder is configured"), "Give the verifier key of its log with -key (name+hash+key), or a configuration with -config.")
 	}
@@ -252,7 +254,7 @@ func (f *finder) goRelease(ctx context.Context, toolchain []name.Entry) (string,
 
 // obtain looks the build up, waiting for the builder, and downloads it to file.
 func (f *finder) obtain(ctx context.Context, s spec.Spec, file string) (fetch.Proof, error) {
-	out := newProgress()
+	out := &progress{w: f.out, tty: f.out == os.Stderr && term.IsTerminal(int(os.Stderr.Fd()))}
 	defer out.end()
 	out.line("asking %s for %s", f.fetch.Builder(), s)
 	p, err := f.fetch.Lookup(ctx, s, func(p fetch.Progress) {
@@ -321,16 +323,15 @@ func logHint(err error) error {
 	return err
 }
 
-// progress prints the state of something that takes long to the standard error
-// output: in place on a terminal, else a line for each change.
+// progress prints the state of something that takes long: in place on a
+// terminal, else a line for each change.
 type progress struct {
+	w    io.Writer
 	tty  bool
 	last string
 	at   time.Time
 	open bool
 }
-
-func newProgress() *progress { return &progress{tty: term.IsTerminal(int(os.Stderr.Fd()))} }
 
 func (p *progress) update(format string, args ...any) {
 	s := fmt.Sprintf(format, args...)
@@ -339,23 +340,23 @@ func (p *progress) update(format string, args ...any) {
 	}
 	p.last, p.at = s, time.Now()
 	if p.tty {
-		fmt.Fprintf(os.Stderr, "\r\x1b[K%s", s)
+		fmt.Fprintf(p.w, "\r\x1b[K%s", s)
 		p.open = true
 		return
 	}
-	fmt.Fprintln(os.Stderr, s)
+	fmt.Fprintln(p.w, s)
 }
 
 func word(s string) string { w, _, _ := strings.Cut(s, " "); return w }
 
 func (p *progress) line(format string, args ...any) {
 	p.end()
-	fmt.Fprintf(os.Stderr, format+"\n", args...)
+	fmt.Fprintf(p.w, format+"\n", args...)
 }
 
 func (p *progress) end() {
 	if p.open {
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
+		fmt.Fprint(p.w, "\r\x1b[K")
 		p.open = false
 	}
 }
