@@ -76,7 +76,7 @@ func New(list string, hc *http.Client) (*Client, error) {
 		}
 		u, err := url.Parse(elem)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" && u.Scheme != "file" || u.Scheme != "file" && u.Host == "" {
-			return nil, fmt.Errorf("module proxy %q is not an http, https or file URL", elem)
+			return nil, fmt.Errorf("module proxy %q is not an http, https or file URL", redacted(elem))
 		}
 		if u.Scheme == "file" {
 			c.withFiles()
@@ -101,13 +101,34 @@ func (c *Client) withFiles() {
 	c.hc = &hc
 }
 
-// URLs returns the addresses of the proxies, in the order in which they are asked.
+// URLs returns the addresses of the proxies, in the order in which they are
+// asked. They may hold passwords.
 func (c *Client) URLs() []string {
 	urls := make([]string, len(c.proxies))
 	for i, p := range c.proxies {
 		urls[i] = p.url
 	}
 	return urls
+}
+
+// String is the addresses of the proxies without passwords.
+func (c *Client) String() string { return shown(c.URLs()) }
+
+func shown(urls []string) string {
+	list := make([]string, len(urls))
+	for i, u := range urls {
+		list[i] = redacted(u)
+	}
+	return strings.Join(list, ", ")
+}
+
+// redacted is a URL without its password; of what is no URL it shows nothing.
+func redacted(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "(malformed)"
+	}
+	return u.Redacted()
 }
 
 // List returns the tagged versions of a module, in the proxy's order. A module
@@ -256,7 +277,7 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string {
-	s := fmt.Sprintf("%s not found at the module proxy %s", e.What, strings.Join(e.Proxies, ", "))
+	s := fmt.Sprintf("%s not found at the module proxy %s", e.What, shown(e.Proxies))
 	if e.Text != "" {
 		s += " (" + e.Text + ")"
 	}

@@ -3,6 +3,7 @@ package goproxy
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -79,6 +80,24 @@ func TestClient(t *testing.T) {
 	}
 	if got, err := c.SumDBURL(ctx, SumDB{Name: "broken.example.org", URL: "x"}); err == nil {
 		t.Errorf("SumDBURL, proxy broken: %q; want an error", got)
+	}
+}
+
+// Errors go to logs and pages: no password of a proxy is in them.
+func TestPassword(t *testing.T) {
+	srv := serve(t, map[string]string{"/broken.example.org/mod/@v/list": "500"})
+	withPassword := strings.Replace(srv.URL, "://", "://user:hunter2@", 1)
+	c, err := New(withPassword, srv.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, missing := c.List(t.Context(), "example.org/none")
+	_, broken := c.List(t.Context(), "broken.example.org/mod")
+	_, wrong := New("ftp://user:hunter2@example.org", srv.Client())
+	for _, text := range []string{fmt.Sprint(missing), fmt.Sprint(broken), fmt.Sprint(wrong), c.String()} {
+		if strings.Contains(text, "hunter2") || !strings.Contains(text, "user:xxxxx@") {
+			t.Errorf("shown: %s", text)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -55,12 +56,21 @@ func Get(ctx context.Context, hc *http.Client, url string, max int64) ([]byte, e
 	defer body.Close()
 	data, err := io.ReadAll(io.LimitReader(body, max+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", url, err)
+		return nil, fmt.Errorf("reading %s: %w", redacted(url), err)
 	}
 	if int64(len(data)) > max {
-		return nil, fmt.Errorf("reading %s: %w (%d bytes)", url, ErrTooLarge, max)
+		return nil, fmt.Errorf("reading %s: %w (%d bytes)", redacted(url), ErrTooLarge, max)
 	}
 	return data, nil
+}
+
+// redacted is a URL that was asked without its password.
+func redacted(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "(malformed)"
+	}
+	return u.Redacted()
 }
 
 // Open starts a GET of url and returns its body, which the caller bounds and closes.

@@ -26,8 +26,9 @@ func TestGet(t *testing.T) {
 	if got, err := Get(t.Context(), srv.Client(), srv.URL+"/ten", 10); err != nil || string(got) != "0123456789" {
 		t.Fatalf("got %q, %v", got, err)
 	}
-	if _, err := Get(t.Context(), srv.Client(), srv.URL+"/ten", 9); !errors.Is(err, ErrTooLarge) {
-		t.Fatalf("one byte too long: %v; want ErrTooLarge", err)
+	withPassword := strings.Replace(srv.URL, "://", "://user:hunter2@", 1)
+	if _, err := Get(t.Context(), srv.Client(), withPassword+"/ten", 9); !errors.Is(err, ErrTooLarge) || strings.Contains(err.Error(), "hunter2") {
+		t.Fatalf("one byte too long: %v; want ErrTooLarge, and no password", err)
 	}
 	var se *StatusError
 	_, err := Get(t.Context(), srv.Client(), srv.URL+"/busy", 10)

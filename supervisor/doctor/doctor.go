@@ -296,7 +296,7 @@ func (e *examination) proxy(ctx context.Context) {
 		if err != nil {
 			e.fail("module proxy", err)
 		} else {
-			e.ok("module proxy", "%s lists %d versions of %s", strings.Join(p.URLs(), ", "), len(list), e.Module)
+			e.ok("module proxy", "%s lists %d versions of %s", p, len(list), e.Module)
 		}
 	}
 	switch {
