@@ -31,7 +31,7 @@ func TestDelegated(t *testing.T) {
 }
 
 func inNamespace(t *testing.T) {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestDelegated$", "-test.v", "-test.timeout=10m")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=10m")
 	cmd.Env = append(os.Environ(), "UPKEEP_TEST_NETNS=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {

@@ -160,10 +160,32 @@ func (s *Server) Listen(addr string) (netip.AddrPort, error) {
 	for {
 		tries--
 		got, err := s.listenBoth(host, port)
+		if err == nil && host != "0.0.0.0" && got.Addr() == netip.IPv4Unspecified() {
+			got = s.addIPv6(got)
+		}
 		if err == nil || tries == 0 || !errors.Is(err, syscall.EADDRINUSE) {
 			return got, err
 		}
 	}
+}
+
+// addIPv6 opens [::] beside 0.0.0.0, and returns it as one for both: where the
+// loopback interface has no IPv4 address, package net takes 0.0.0.0 alone. Without
+// IPv6 it does nothing.
+func (s *Server) addIPv6(four netip.AddrPort) netip.AddrPort {
+	six, err := s.listenBoth("::", strconv.Itoa(int(four.Port())))
+	if err != nil {
+		return four
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stop, stopSix := s.open[four], s.open[six]
+	delete(s.open, four)
+	s.open[six] = func() {
+		stop()
+		stopSix()
+	}
+	return six
 }
 
 func (s *Server) listenBoth(host, port string) (netip.AddrPort, error) {
