@@ -16,14 +16,15 @@ type Only struct {
 var _ Reader = (*Only)(nil)
 
 // Only returns what the index holds of the modules with these paths, and with
-// toolchain of the releases of Go.
+// toolchain of the releases of Go, whose module may be one of the paths as well.
 func (s *Store) Only(paths []string, toolchain bool) *Only {
-	o := &Only{Store: s, modules: map[string]bool{}, prefixes: map[string]bool{}, suffixes: map[string]bool{}, toolchain: toolchain}
+	o := &Only{Store: s, modules: map[string]bool{}, prefixes: map[string]bool{}, suffixes: map[string]bool{}}
 	if toolchain {
 		paths = append(paths[:len(paths):len(paths)], string(toolchainPath))
 	}
 	for _, path := range paths {
 		o.modules[path] = true
+		o.toolchain = o.toolchain || path == string(toolchainPath)
 		for i := range path {
 			if path[i] == '/' {
 				o.prefixes[path[:i]] = true

@@ -77,6 +77,9 @@ func TestOnly(t *testing.T) {
 	if got := show(s.Only([]string{"code.example.org/a/b", "code.example.org/a/b/v2", "code.example.org/a/b/v3", "old.example.net/x/y"}, true)); !reflect.DeepEqual(got, all) {
 		t.Errorf("watching all: %+v; want %+v", got, all)
 	}
+	if got := show(s.Only([]string{"golang.org/toolchain"}, false)); got.Toolchains != 1 {
+		t.Errorf("watching the module of Go's releases shows %d", got.Toolchains)
+	}
 	want := shown{
 		Modules: []string{"code.example.org/a/b", "code.example.org/a/b/v2"}, Later: []string{"code.example.org/a/b/v2"},
 		Prefixes: []string{"code.example.org", "code.example.org/a", "code.example.org/a/b"},
