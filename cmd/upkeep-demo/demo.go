@@ -116,14 +116,20 @@ func (d *demo) buildPrograms(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(d.dir, "bin")+string(filepath.Separator),
 		"example.org/upkeep/cmd/upkeep", "example.org/upkeep/cmd/upkeep-dns", "example.org/upkeep/cmd/upkeep-build")
 	cmd.Dir = strings.TrimSpace(string(out))
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it removes what it wrote
+	if err := os.MkdirAll(d.tmp(), 0o755); err != nil {
+		return "", err
+	}
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTMPDIR="+d.tmp())
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it ends what it started
 	cmd.WaitDelay = 10 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}
 	return "", nil
 }
+
+// tmp is for what a command that is interrupted leaves.
+func (d *demo) tmp() string { return filepath.Join(d.dir, "tmp") }
 
 func (d *demo) bin(name string) string {
 	if runtime.GOOS == "windows" {
@@ -205,6 +211,7 @@ func parent(path string) string {
 // run runs one of the programs to its end and returns its output.
 func (d *demo) run(ctx context.Context, prog string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, d.bin(prog), args...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+d.tmp())
 	var stderr strings.Builder
 	cmd.Stderr = &lineWriter{&stderr, func(line string) { d.r.progress("%s", httpget.Line(line, 80)) }}
 	out, err := cmd.Output()
