@@ -188,7 +188,7 @@ func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, log *slog.Logg
 			log.Error("reading the configuration again: nothing was changed", "err", err)
 			continue
 		}
-		log.Info("configuration, keys and certificates were read again; the addresses of pages and metrics, state and log stay as they were at the start")
+		log.Info("configuration, keys and certificates were read again; the addresses of pages and metrics, state, log and watched modules stay as they were at the start")
 	}
 }
 
