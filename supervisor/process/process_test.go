@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,8 +58,8 @@ func TestExit(t *testing.T) {
 	}{
 		{"exit 0", 0, "exited with status 0 after"},
 		{"exit 7", 7, "exited with status 7 after"},
-		{"kill -9 $$", 137, "killed by signal 9 (killed) after"},
-		{"kill -TERM $$", 143, "killed by signal 15 (terminated) after"},
+		{"kill -9 $$", 137, "was killed by signal 9 (killed) after"},
+		{"kill -TERM $$", 143, "was killed by signal 15 (terminated) after"},
 	} {
 		p, err := r.Start(Spec{File: sh(t), Name: "sh", Args: []string{"-c", tc.script}, Stop: syscall.SIGTERM, Grace: time.Second})
 		if err != nil {
@@ -117,9 +118,11 @@ func TestStop(t *testing.T) {
 // and nothing else is.
 func TestRecover(t *testing.T) {
 	r := runner(t)
+	// Its own: these tests may run more than once at a time.
+	mark := fmt.Sprint("test-mark-of-another-", os.Getpid(), "-", rand.Uint64())
 	start := func() *exec.Cmd {
 		cmd := exec.Command("sleep", "1000")
-		cmd.Env = append(os.Environ(), markName+"=test-mark-of-another")
+		cmd.Env = append(os.Environ(), markName+"="+mark)
 		if err := cmd.Start(); err != nil {
 			t.Skip(err)
 		}
@@ -142,7 +145,7 @@ func TestRecover(t *testing.T) {
 	}
 	// Known by its mark only: killed between start and record.
 	cmd := start()
-	if err := r.write(record{Mark: "test-mark-of-another"}); err != nil {
+	if err := r.write(record{Mark: mark}); err != nil {
 		t.Fatal(err)
 	}
 	if said, err := r.Recover(); err != nil || !strings.Contains(said, fmt.Sprint(cmd.Process.Pid)) || !ended(cmd, 2*time.Minute) {
@@ -160,7 +163,7 @@ func TestRecover(t *testing.T) {
 	}
 	// Another boot: ids and marks mean nothing.
 	cmd = start()
-	rec = describe(cmd.Process.Pid, "test-mark-of-another")
+	rec = describe(cmd.Process.Pid, mark)
 	rec.Boot = "another"
 	if err := r.write(rec); err != nil {
 		t.Fatal(err)
@@ -174,7 +177,7 @@ func TestRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd = start()
-	if err := r.write(describe(cmd.Process.Pid, "test-mark-of-another")); err != nil {
+	if err := r.write(describe(cmd.Process.Pid, mark)); err != nil {
 		t.Fatal(err)
 	}
 	if said, err := r.Recover(); err != nil || said == "" || !ended(cmd, 2*time.Minute) {
