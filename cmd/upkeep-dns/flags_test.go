@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,5 +100,20 @@ func TestConfigCheckKeys(t *testing.T) {
 	args := []string{"config", "check", "-zone", zone, "-keys", dir, "-ns", "ns0=192.0.2.1", "-proxy", "http://127.0.0.1:1", "-database", "sum.golang.org"}
 	if out, errs, code := upkeepDNS(t, args...); code != 1 || !strings.Contains(errs, "is active now") {
 		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+}
+
+func TestOwnPort(t *testing.T) {
+	used := &dnsserver.ListenError{Network: "TCP", Addr: ":53", Err: syscall.EADDRINUSE}
+	open := map[place]func(){{"listen", "127.0.0.1:53", 1}: nil, {"listen", "127.0.0.1:54", 1}: nil}
+	for _, tc := range []struct {
+		addr string
+		err  error
+		want bool
+	}{{":53", used, true}, {":55", used, false}, {":53", os.ErrPermission, false}} {
+		err := ownPort(tc.err, place{"listen", tc.addr, 1}, map[place]func(){}, open)
+		if !errors.Is(err, tc.err) || strings.Contains(err.Error(), "by this one for 127.0.0.1:53") != tc.want {
+			t.Errorf("%s: %v", tc.addr, err)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"example.org/upkeep/dnsserver"
@@ -92,7 +93,7 @@ func (l *listeners) follow(ctx context.Context, c *Config) error {
 		}
 		stop, err := l.start(ctx, p)
 		if err != nil {
-			return fail(err)
+			return fail(ownPort(err, p, l.open, fresh))
 		}
 		fresh[p] = stop
 	}
@@ -108,6 +109,23 @@ func (l *listeners) follow(ctx context.Context, c *Config) error {
 		l.open[p] = stop
 	}
 	return nil
+}
+
+// ownPort adds to the error of a port that is in use that it may be us who use it: a
+// wildcard and an address can't both have it, nor follow each other without a restart.
+func ownPort(err error, p place, open ...map[place]func()) error {
+	_, port, perr := net.SplitHostPort(p.addr)
+	if perr != nil || !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	for _, places := range open {
+		for o := range places {
+			if _, other, oerr := net.SplitHostPort(o.addr); oerr == nil && other == port {
+				return fmt.Errorf("%w, or by this one for %s: list one of the two, and restart to put one in place of the other", err, o.addr)
+			}
+		}
+	}
+	return err
 }
 
 // newSource prepares the certificate of the configuration; use puts it in place.
