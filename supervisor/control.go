@@ -69,9 +69,6 @@ func (e *Engine) act(a Action) error {
 		if e.deps.UpdatesErr != nil {
 			return refuse("updates are off: %v", e.deps.UpdatesErr)
 		}
-		if e.proc == nil {
-			return refuse("the service does not run; it has to run before it is updated, so that there is something to go back to")
-		}
 		if a.Verb == VerbRollback {
 			return e.askRollback(a)
 		}

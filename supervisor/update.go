@@ -304,7 +304,7 @@ func (e *Engine) exited(p process.Process) {
 	if e.selfBusy() {
 		e.selfEvent(evExit, "the service ended in the middle of it")
 	}
-	e.proc = nil
+	e.proc, e.health = nil, Health{Configured: e.health.Configured}
 	// What it started is still there and would hold its ports and files.
 	if _, err := p.Stop(e.killCtx); err != nil {
 		e.log.Error(err.Error())
@@ -354,6 +354,7 @@ func (e *Engine) restartLater() {
 			e.metrics.restarts.Inc()
 			p, err := e.startProcess(e.processSpec(e.current))
 			if err != nil {
+				e.unstarted(err)
 				e.addEvent(Event{Kind: "service_down", Text: err.Error()})
 				e.restartLater()
 				return
@@ -363,6 +364,9 @@ func (e *Engine) restartLater() {
 	})
 	e.changed()
 }
+
+// unstarted notes why nothing runs.
+func (e *Engine) unstarted(err error) { e.lastExit = "can't be started: " + err.Error() }
 
 // notStarted is a service that can't be started during an update.
 func (e *Engine) notStarted() {

@@ -433,6 +433,7 @@ func (e *Engine) rollBack(proc process.Process, u update, start bool) outcome {
 		e.proc, e.doc.Repair = nil, stuck
 		e.use(u.FromFile)
 		if err != nil {
+			e.unstarted(err)
 			e.addEvent(Event{Kind: "service_down", Text: fmt.Sprintf("the previous version can't be started: %v", err)})
 			e.notStarted()
 			return

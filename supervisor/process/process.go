@@ -79,7 +79,7 @@ func (e Exit) String() string {
 		return fmt.Sprintf("ended after %v, and how is not known, since the upkeep that started it had ended", round(e.After))
 	}
 	if e.Signal != 0 {
-		return fmt.Sprintf("killed by signal %d (%v) after %v", int(e.Signal), e.Signal, round(e.After))
+		return fmt.Sprintf("was killed by signal %d (%v) after %v", int(e.Signal), e.Signal, round(e.After))
 	}
 	return fmt.Sprintf("exited with status %d after %v", e.Code, round(e.After))
 }
