@@ -57,8 +57,7 @@ func checkConfig(file string) error {
 	if err != nil {
 		return err
 	}
-	engine := cfg.engine(file, nil)
-	err = errors.Join(engine.CheckStart(), engine.CheckUpdates())
+	err = checkSettings(cfg, file)
 	// Opening reads keys and anchors. It can leave files, which are none of a check's business.
 	tmp, tmpErr := os.MkdirTemp("", "upkeep-check-")
 	if tmpErr != nil {
@@ -69,10 +68,17 @@ func checkConfig(file string) error {
 	scratch := cfg
 	scratch.State, scratch.Fetch.Dir = tmp, filepath.Join(tmp, "fetch")
 	_, _, discoverErr, fetchErr := (&lazySources{log: log}).open(scratch)
-	err = errors.Join(err, discoverErr, fetchErr)
+	return errors.Join(err, discoverErr, fetchErr)
+}
+
+// checkSettings returns what is wrong with the values of a configuration.
+func checkSettings(cfg Config, file string) error {
+	engine := cfg.engine(file, nil)
+	err := errors.Join(engine.CheckStart(), engine.CheckUpdates())
 	if cfg.Web.Listen != "" {
-		_, _, pageErr := pageConfig(cfg, log)
-		err = errors.Join(err, pageErr)
+		if _, _, pageErr := pageConfig(cfg, slog.New(slog.DiscardHandler)); pageErr != nil {
+			err = errors.Join(err, fmt.Errorf("%s: table web: %w", file, pageErr))
+		}
 	}
 	return err
 }

@@ -63,3 +63,24 @@ func TestGetOutput(t *testing.T) {
 		t.Errorf("without -q nothing is printed (%v)", err)
 	}
 }
+
+// A set-up that could not be used is refused before anything is asked for.
+func TestInitChecksFirst(t *testing.T) {
+	w := newWorld(t)
+	for flag, want := range map[string]string{
+		"-listen": "the address \"nonsense\" is not host:port", "-health": "health.url is \"nonsense\"",
+	} {
+		dir := filepath.Join(t.TempDir(), "hello")
+		p := program()
+		var errs bytes.Buffer
+		p.Stderr = &errs
+		code := p.Run(t.Context(), []string{"init", "-key", w.key, "-builder", w.builder, "-proxy", w.proxy, "-sumdb", w.sumdb,
+			"-dir", dir, flag, "nonsense", "-go", "go1.26.8", "example.org/hello@v1.0.0"})
+		if code != 1 || !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: %d, %s; want %q", flag, code, &errs, want)
+		}
+		if _, err := os.Stat(dir); err == nil || w.asked > 0 {
+			t.Errorf("%s: something was done: %v, %d requests", flag, err, w.asked)
+		}
+	}
+}

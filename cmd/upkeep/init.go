@@ -83,6 +83,15 @@ upkeep init -dir /srv/hello -user hello -health http://127.0.0.1:8080/ -config b
 			if err := s.free(force); err != nil {
 				return err
 			}
+			cfg.State = filepath.Join(dir, "upkeep-state")
+			cfg.Fetch.Dir = filepath.Join(cfg.State, "fetch")
+			cfg.Service.Path = s.link()
+			cfg.Web.Listen = or(listen, cfg.Web.Listen)
+			cfg.Health.URL = or(health, cfg.Health.URL)
+			cfg.Service.Args = nil
+			if err := checkSettings(cfg, s.config()); err != nil {
+				return fmt.Errorf("what is to be written is wrong: %w", err) // before anything is built
+			}
 			made := false
 			if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 				made = true
@@ -90,11 +99,6 @@ upkeep init -dir /srv/hello -user hello -health http://127.0.0.1:8080/ -config b
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err
 			}
-			cfg.State = filepath.Join(dir, "upkeep-state")
-			cfg.Fetch.Dir = filepath.Join(cfg.State, "fetch")
-			cfg.Web.Listen = or(listen, cfg.Web.Listen)
-			cfg.Health.URL = or(health, cfg.Health.URL)
-			cfg.Service.Args = nil
 			if !noPin {
 				p := pinner{firstUse, os.Stdin, os.Stderr, term.IsTerminal(int(os.Stdin.Fd()))}
 				cfg.Discovery, err = p.pin(ctx, cfg.Discovery, dir)
