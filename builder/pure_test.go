@@ -191,7 +191,7 @@ func TestWorkFull(t *testing.T) {
 		files, size int
 	}{{1, 1 << 20}, {300, 0}} {
 		dir := t.TempDir()
-		b := &build{s: &Service{cfg: Config{MaxWork: 1}}, dir: dir}
+		b := &build{s: &Service{cfg: Config{MaxWork: 1}, dir: dir, workDir: dir, modCache: dir, blobs: &blobs{dir: dir}}, dir: dir}
 		b.s.sb = hog{fill: func() error {
 			for i := range tc.files {
 				if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), make([]byte, tc.size), 0o644); err != nil {
