@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -237,6 +238,9 @@ func (l *LogConfig) fill(ctx context.Context) (goproxy.SumDB, error) {
 		}
 	}
 	if l.URL != "" {
+		if u, err := url.Parse(l.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" && u.Scheme != "file" {
+			return db, fmt.Errorf("log.url: %q is not an http, https or file URL", redacted(l.URL))
+		}
 		db.URL = strings.TrimSuffix(l.URL, "/")
 	}
 	return db, nil

@@ -315,6 +315,8 @@ func TestBadInput(t *testing.T) {
 		{with("-mode", "guess"), []string{"log.mode", "guess"}},
 		{with("-watch", "not a path"), []string{"watch.modules"}},
 		{[]string{"serve", "-zone", zone, "-keys", keys, "-state", dir, "-ns", "ns0=127.0.0.1", "-database", "sum.golang.org"}, []string{"log.proxy", "names no proxy"}},
+		{with("-url", "ftp://user:hunter2@example.org"), []string{"log.url", "ftp://user:xxxxx@example.org", "is not an http"}},
+		{[]string{"lookup", "-zone", zone, "-state", filepath.Join(dir, "none"), "example.org/x"}, []string{"serve or follow makes the index"}},
 		{[]string{"keygen"}, []string{"-zone"}},
 		{[]string{"keygen", "-zone", zone, "-keys", keys, "-algorithm", "rsa"}, []string{"ecdsap256sha256"}},
 		{[]string{"lookup", "-zone", zone}, []string{"module path"}},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 
@@ -108,6 +109,9 @@ func openIndex(c Config) (*index.Store, error) {
 	store, err := index.Open(c.indexFile(), index.Options{Kind: c.kind(), ReadOnly: true})
 	if errors.Is(err, index.ErrLocked) {
 		err = cli.Hint(err, "On this system no other process can read it while upkeep-dns serves: ask that, by DNS or on the page of its index.")
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = cli.Hint(err, "upkeep-dns serve or follow makes the index; -state or -config names its folder.")
 	}
 	return store, err
 }
