@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"example.org/upkeep/supervisor/policy"
 )
@@ -35,6 +37,9 @@ func (e *Engine) act(a Action) error {
 	for _, s := range []string{a.Version, a.GoVersion, a.By, a.Reason} {
 		if len(s) > maxActionText {
 			return refuse("a text of %d bytes is too long; at most %d", len(s), maxActionText)
+		}
+		if strings.ContainsFunc(s, unicode.IsControl) {
+			return refuse("%q has control characters, which a terminal that shows the history would obey", s)
 		}
 	}
 	if a.By == "" {

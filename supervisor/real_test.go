@@ -162,6 +162,7 @@ func TestActions(t *testing.T) {
 	refusedWith(Action{Verb: VerbCancel}, "no update is under way")
 	refusedWith(Action{Verb: "explode"}, "no action")
 	refusedWith(Action{Verb: VerbSkip, Version: "v1.0.0"}, "running version")
+	refusedWith(Action{Verb: VerbPause, Reason: "moving\x1b[2J"}, "control characters")
 	done(Action{Verb: VerbPause, By: "test"})
 	b.publish("v1.0.1")
 	b.until("paused", func(s Status, v string) bool { return s.Code == CodePaused })
