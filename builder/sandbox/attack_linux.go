@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,6 +97,15 @@ func attack(args []string) error {
 		{"UDP to the server", func() error { return dial("udp", p.UDP) }},
 		{"TCP to the internet", func() error { return dial("tcp", "192.0.2.1:80") }},
 		{"unix socket of the server", func() error { return dial("unix", p.Unix) }},
+		{"socket to the hypervisor", func() error { return filtered(unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0)) }},
+		{"ring of requests to the kernel", func() error {
+			var params [128]byte
+			fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
+			if errno != 0 {
+				return errno
+			}
+			return filtered(int(fd), nil)
+		}},
 		{"write a file over the limit", func() error { return hog(filepath.Join(p.Writable, "hog"), p.FileSize+1) }},
 		{"fill /tmp", func() error { return fill(tmpDir, 1<<30) }},
 		{"fork bomb", forkBomb},
@@ -105,6 +115,19 @@ func attack(args []string) error {
 		}
 	}
 	fmt.Println(attackEnd)
+	return nil
+}
+
+// filtered closes a descriptor that could be had, which is an attack where
+// system calls are filtered.
+func filtered(fd int, err error) error {
+	if err != nil {
+		return err
+	}
+	_ = unix.Close(fd)
+	if callFilter() == nil {
+		return errors.New("not filtered on this machine")
+	}
 	return nil
 }
 

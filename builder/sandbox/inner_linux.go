@@ -81,6 +81,9 @@ func inner(args []string) error {
 			return err
 		}
 	}
+	if err := filterCalls(); err != nil {
+		return err
+	}
 	beforeCommand()
 	argv := args[2:]
 	return fmt.Errorf("starting %s: %w", argv[0], syscall.Exec(argv[0], argv, os.Environ()))
