@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"example.org/upkeep/tlog/index"
 )
 
@@ -118,6 +120,9 @@ func (h *Handler) Reload(cfg ZoneConfig, keys []*Key, limits Limits) error {
 	z, err := newZone(cfg, keys, limits.Answers, h.now(), h.stat.signed)
 	if err != nil {
 		return err
+	}
+	for _, k := range z.signer.unsigned(keys, h.now()) {
+		h.log.Warn("none of our keys signs with the algorithm of another operator's key: validators may refuse what we sign", "key", k.Tag, "algorithm", dns.AlgorithmToString[k.Public.Algorithm])
 	}
 	return h.store(z, limits, true)
 }

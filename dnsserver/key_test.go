@@ -1,10 +1,13 @@
 package dnsserver
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -304,6 +307,23 @@ func TestBadConfig(t *testing.T) {
 		tc.change(&cfg)
 		if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%v with records %q; want %q", err, cfg.Records, tc.want)
+		}
+	}
+}
+
+// Operators of one zone need one algorithm; a key that breaks that is named.
+func TestForeignAlgorithm(t *testing.T) {
+	for _, alg := range []string{"ecdsap256sha256", "ed25519"} {
+		keys := testKeys(t, "ecdsap256sha256")
+		foreign := *testKeys(t, alg)[0]
+		foreign.signer = nil
+		var log bytes.Buffer
+		if _, err := NewHandler(testConfig(), append(keys, &foreign), testIndex(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+			t.Fatal(err)
+		}
+		want := alg == "ed25519"
+		if strings.Contains(log.String(), "key="+strconv.Itoa(int(foreign.Tag))+" algorithm=ED25519") != want {
+			t.Errorf("%s: %s", alg, &log)
 		}
 	}
 }

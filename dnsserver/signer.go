@@ -113,6 +113,17 @@ func withAlone(keys, others []*Key) []*Key {
 	return all
 }
 
+// unsigned returns the keys of others that are in the key set with an algorithm that
+// nothing of ours is signed with (RFC 4035, section 2.2 and RFC 8901, section 4).
+func (s *signer) unsigned(keys []*Key, now time.Time) (list []*Key) {
+	for _, k := range keys {
+		if k.signer == nil && k.published(now) && !slices.ContainsFunc(s.zoneKeys, func(o *Key) bool { return o.Public.Algorithm == k.Public.Algorithm }) {
+			list = append(list, k)
+		}
+	}
+	return list
+}
+
 // sameAs reports whether another signer makes the same signatures.
 func (s *signer) sameAs(o *signer) bool {
 	same := func(a, b *Key) bool { return a.Public.String() == b.Public.String() }
