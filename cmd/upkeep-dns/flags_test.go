@@ -117,3 +117,19 @@ func TestOwnPort(t *testing.T) {
 		}
 	}
 }
+
+func TestSystemResolver(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	for text, want := range map[string]string{
+		"nameserver 192.0.2.1\nnameserver 192.0.2.2\n": "192.0.2.1:53",
+		"nameserver 2001:db8::1\n":                      "[2001:db8::1]:53",
+		"options edns0\n":                               "",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := systemResolver(file); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
+		}
+	}
+}

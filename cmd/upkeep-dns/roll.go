@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -130,11 +131,10 @@ func planFinish(ctx context.Context, c Config, keys []*dnsserver.Key, resolver s
 // only when the old key goes; it is not believed for anything else.
 func parentDS(ctx context.Context, zone, resolver string) ([]*dns.DS, time.Duration, error) {
 	if resolver == "" {
-		conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
-		if err != nil || len(conf.Servers) == 0 {
-			return nil, 0, errors.New("no resolver is known: give one with -resolver")
+		var err error
+		if resolver, err = systemResolver("/etc/resolv.conf"); err != nil {
+			return nil, 0, err
 		}
-		resolver = conf.Servers[0] + ":" + conf.Port
 	}
 	m := new(dns.Msg)
 	m.SetQuestion(dns.Fqdn(zone), dns.TypeDS)
@@ -161,6 +161,15 @@ func parentDS(ctx context.Context, zone, resolver string) ([]*dns.DS, time.Durat
 	}
 	// What a cache has left of it may be less than what the parent gives.
 	return list, max(ttl, 24*time.Hour), nil
+}
+
+// systemResolver is the first resolver that a resolv.conf(5) names, as host:port.
+func systemResolver(file string) (string, error) {
+	conf, err := dns.ClientConfigFromFile(file)
+	if err != nil || len(conf.Servers) == 0 {
+		return "", errors.New("no resolver is known: give one with -resolver")
+	}
+	return net.JoinHostPort(conf.Servers[0], conf.Port), nil
 }
 
 func applyRoll(c Config, r *dnsserver.Roll) error {
