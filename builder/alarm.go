@@ -56,6 +56,9 @@ func (s *Service) room() error {
 // diskLow reports whether less than floor bytes are free; the folders may be on
 // several disks.
 func (s *Service) diskLow(floor int64) (bool, error) {
+	if floor == 0 {
+		return false, nil
+	}
 	for _, dir := range []string{s.workDir, s.modCache, s.blobs.dir, s.dir} {
 		free, err := diskFree(dir)
 		if err != nil {
