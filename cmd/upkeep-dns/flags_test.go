@@ -122,8 +122,8 @@ func TestSystemResolver(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "resolv.conf")
 	for text, want := range map[string]string{
 		"nameserver 192.0.2.1\nnameserver 192.0.2.2\n": "192.0.2.1:53",
-		"nameserver 2001:db8::1\n":                      "[2001:db8::1]:53",
-		"options edns0\n":                               "",
+		"nameserver 2001:db8::1\n":                     "[2001:db8::1]:53",
+		"options edns0\n":                              "",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)

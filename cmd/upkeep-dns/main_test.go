@@ -368,6 +368,10 @@ func TestKeyRoll(t *testing.T) {
 	if out := status(); strings.Count(out, "active") != 1 {
 		t.Errorf("%s", out)
 	}
+	// -finish was forgotten: nothing begins.
+	if _, errs, code := upkeepDNS(t, "key", "roll", "-ds-seen", "-zone", zone, "-keys", keys); code != 2 || strings.Count(status(), "active") != 1 {
+		t.Errorf("exit %d: %s%s", code, errs, status())
+	}
 	out, errs, code := upkeepDNS(t, "key", "roll", "-zone", zone, "-keys", keys)
 	if code != 0 || !strings.Contains(out, "IN\tDS\t") || strings.Count(status(), "active") != 2 {
 		t.Errorf("%s%s%s", out, errs, status())

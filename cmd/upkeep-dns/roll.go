@@ -79,6 +79,9 @@ upkeep-dns key roll -finish -config /etc/upkeep-dns.toml`,
 			if len(args) > 0 || zsk && (finish || algorithm != "") || finish && algorithm != "" {
 				return cli.Usagef("key roll takes no arguments, and one of -zsk, -finish and -algorithm")
 			}
+			if !finish && (seen || resolver != "") {
+				return cli.Usagef("-ds-seen and -resolver belong to key roll -finish")
+			}
 			c, err := f.load(needZone)
 			if err != nil {
 				return err
