@@ -3,8 +3,10 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -230,6 +232,22 @@ func (c *Config) CheckStart() error {
 			bad("process.env", "has %q, which is not NAME=value", e)
 		}
 	}
+	// What the kernel would refuse at the next start, when nothing runs any more.
+	for key, list := range map[string][]string{"process.env": c.Process.Env, "service.args": c.Service.Args} {
+		for _, s := range list {
+			if strings.ContainsRune(s, 0) {
+				bad(key, "has %q with a zero byte, which no program can be given", s)
+			}
+		}
+	}
+	if dir := c.Process.Dir; dir != "" {
+		if fi, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) || err == nil && !fi.IsDir() {
+			bad("process.dir", "is %q, where no folder is", dir)
+		}
+	}
+	if err := new(*c).findUser(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
@@ -268,6 +286,9 @@ func (c *Config) CheckUpdates() error {
 	}
 	if c.Self.Probation.D() < 100*time.Millisecond {
 		bad("self.probation", "is %v; at least 100ms", c.Self.Probation)
+	}
+	if h := c.Hooks; h.Timeout.D() <= 0 && len(h.Before)+len(h.After)+len(h.Rollback) > 0 {
+		bad("hooks.timeout", "is %v; it has to be more than 0", h.Timeout)
 	}
 	if c.Health.Timeout.D() <= 0 {
 		bad("health.timeout", "is %v; it has to be more than 0", c.Health.Timeout)

@@ -132,6 +132,7 @@ func TestNewBad(t *testing.T) {
 	}{
 		{func(c *Config) { c.Zone = "" }, "zone is \"\""},
 		{func(c *Config) { c.Zone = "a..b" }, "zone is \"a..b\""},
+		{func(c *Config) { c.Zone = "http://l.example.org" }, "zone is \"http"},
 		{func(c *Config) { c.Anchor = "/nowhere" }, "reading the trust anchor"},
 		{func(c *Config) { c.Anchor, c.Zone = anchor, "l.example." }, "is for test., which is not at or above"},
 		{func(c *Config) { c.Sources = []string{"server://192.0.2.1"} }, "pin the zone's key"},

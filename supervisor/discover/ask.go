@@ -105,8 +105,14 @@ func (d *Discoverer) check() error {
 	return nil
 }
 
+// isZone reports whether a text is the name of a zone, and not an address for example.
+func isZone(s string) bool {
+	_, ok := dns.IsDomainName(s)
+	return ok && s != "" && s != "." && !strings.ContainsAny(s, "/:@ ")
+}
+
 func (d *Discoverer) addZone(z Zone, have map[string]bool) error {
-	if _, ok := dns.IsDomainName(z.Zone); !ok || z.Zone == "" || z.Zone == "." {
+	if !isZone(z.Zone) {
 		return fmt.Errorf("discovery: zone is %q; it must be the name of the zone that lists versions, like \"l.example.org.\"", z.Zone)
 	}
 	zone := dns.CanonicalName(z.Zone)

@@ -51,7 +51,7 @@ func (p Pin) Text(now time.Time) string {
 // themselves, or when a chain is there and broken: then somebody lies, and
 // nothing may be trusted on first use.
 func FindPin(ctx context.Context, cfg Config, now time.Time) (Pin, error) {
-	if _, ok := dns.IsDomainName(cfg.Zone); !ok || cfg.Zone == "" || cfg.Zone == "." {
+	if !isZone(cfg.Zone) {
 		return Pin{}, fmt.Errorf("discovery: zone is %q; it must be the name of the zone that lists versions", cfg.Zone)
 	}
 	def := DefaultConfig()

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -59,6 +60,9 @@ func parseTarget(spec string) (target, error) {
 	}
 	if u.Scheme != "https" && u.Path != "" && u.Path != "/" {
 		return bad("has a path, which only https:// has")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return bad("has the port %s; it can be 1 to 65535", port)
 	}
 	t.addr = net.JoinHostPort(u.Hostname(), port)
 	t.tlsName = or(u.Fragment, u.Hostname())

@@ -322,6 +322,8 @@ func TestParseTarget(t *testing.T) {
 		{"https://192.0.2.1/q#dns.example", "https 192.0.2.1:443 dns.example https://192.0.2.1/q", ""},
 		{"192.0.2.1", "", "is neither"},
 		{"", "", "is neither"},
+		{"udp://192.0.2.1:65536", "", "has the port 65536"},
+		{"tls://192.0.2.1:0", "", "has the port 0"},
 		{"http://dns.example", "", "must be udp"},
 		{"udp://192.0.2.1#name", "", "certificate"},
 		{"tls://192.0.2.1/path", "", "path"},
