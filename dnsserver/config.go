@@ -21,7 +21,7 @@ type ZoneConfig struct {
 	TTL         config.Duration `toml:"ttl" comment:"How long resolvers keep versions: the time until a new one is seen everywhere."`
 	NegativeTTL config.Duration `toml:"negative_ttl" comment:"How long resolvers keep that something does not exist."`
 	ApexTTL     config.Duration `toml:"apex_ttl" comment:"How long resolvers keep the zone's name servers, keys and own records."`
-	StaleAfter  config.Duration `toml:"stale_after" comment:"When the log was last read longer ago than this, names of modules are answered SERVFAIL,\nso that resolvers ask another server. 0 is never."`
+	StaleAfter  config.Duration `toml:"stale_after" comment:"When the log was last read longer ago than this, names of modules are answered SERVFAIL,\nso that resolvers ask another server. 0 is never. It must be well above log.interval."`
 	Validity    config.Duration `toml:"signature_validity" comment:"How long signatures are valid; they are renewed at half of it. At least one hour."`
 	Denial      string          `toml:"denial" comment:"How it is said that something does not exist. \"compact\" signs a record for each name that is asked for (RFC 9824);\n\"nsec\" keeps all names of the index in memory, in order, and signs what is between two of them:\na flood of names that don't exist is then as cheap as names that do."`
 	NSID        string          `toml:"nsid" comment:"The name of this server for operators who ask which one answers (NSID); empty is none."`

@@ -173,6 +173,17 @@ func (c *Config) check() error {
 	return nil
 }
 
+// flaps says what is wrong with a time after which the index is too old that can
+// pass between two polls, "" if nothing. The index notes some 15 seconds apart that the
+// log was read.
+func (c *Config) flaps() string {
+	stale, polls := c.Zone.StaleAfter.D(), 2*c.Log.Interval.D()+30*time.Second
+	if stale == 0 || stale >= polls {
+		return ""
+	}
+	return fmt.Sprintf("zone.stale_after of %s can pass between two polls of the log: names of modules will be answered SERVFAIL now and then; with this log.interval give it at least %s", stale, polls)
+}
+
 // checkAddresses finds out whether all can be listened on, as far as that can be
 // told without trying.
 func (c *Config) checkAddresses() error {

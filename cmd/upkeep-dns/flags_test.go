@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.org/upkeep/dnsserver"
+	"example.org/upkeep/internal/config"
 )
 
 // Flags override the file, also those that can be given more than once.
@@ -130,6 +131,19 @@ func TestSystemResolver(t *testing.T) {
 		}
 		if got, err := systemResolver(file); got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+func TestFlaps(t *testing.T) {
+	for _, tc := range []struct {
+		stale, interval time.Duration
+		want            bool
+	}{{6 * time.Hour, 30 * time.Second, false}, {0, time.Hour, false}, {time.Hour, 45 * time.Minute, true}, {10 * time.Second, time.Second, true}, {time.Minute, time.Second, false}} {
+		c := defaultConfig()
+		c.Zone.StaleAfter, c.Log.Interval = config.Duration(tc.stale), config.Duration(tc.interval)
+		if text := c.flaps(); (text != "") != tc.want {
+			t.Errorf("%s, polls each %s: %q", tc.stale, tc.interval, text)
 		}
 	}
 }

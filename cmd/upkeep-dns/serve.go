@@ -96,6 +96,9 @@ func serve(ctx context.Context, f *configFlags, log *slog.Logger) (err error) {
 		h.SetCookieSecrets(secrets)
 	}
 	h.LogQueries(c.Queries)
+	if text := c.flaps(); text != "" {
+		log.Warn(text)
+	}
 	srv := dnsserver.NewServer(h, c.Limits.connections())
 	defer srv.Close()
 	ctx, cancel := context.WithCancel(ctx)
@@ -187,6 +190,9 @@ func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, log *slog.Logg
 		if err := r.reload(ctx); err != nil {
 			log.Error("reading the configuration again: nothing was changed", "err", err)
 			continue
+		}
+		if text := r.now.flaps(); text != "" {
+			log.Warn(text)
 		}
 		log.Info("configuration, keys and certificates were read again; the addresses of pages and metrics, state, log and watched modules stay as they were at the start")
 	}
