@@ -452,6 +452,9 @@ func configCheckCommand() *cli.Command {
 			if err := dnsserver.CheckZone(c.Zone, keys, time.Now()); err != nil {
 				return err
 			}
+			if text := c.flaps(); text != "" {
+				fmt.Fprintln(os.Stderr, "upkeep-dns: warning:", text)
+			}
 			fmt.Println("The configuration is good.")
 			return nil
 		}),
