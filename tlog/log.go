@@ -167,6 +167,12 @@ func (l *Log) load() error {
 	if !matches {
 		return fmt.Errorf("the %d good records in file records don't match the signed tree head of %d records: restore the folder from a backup; appending now would fork the log", l.tree.edge.Size, head.Size)
 	}
+	if msg == nil {
+		// The first start signs a head of nothing before anything is appended.
+		if err := l.checkEmpty(); err != nil {
+			return err
+		}
+	}
 	if err := l.keys.add(keys); err != nil {
 		return err
 	}
@@ -186,6 +192,24 @@ func (l *Log) load() error {
 	l.served = l.tree.served()
 	l.metrics.head(head.Size)
 	return nil
+}
+
+// checkEmpty returns an error if the folder of a log without a tree head holds
+// anything of one: heads were signed of it that others have seen.
+func (l *Log) checkEmpty() error {
+	fi, err := l.records.f.Stat()
+	if err != nil {
+		return err
+	}
+	found := "file records"
+	if fi.Size() == 0 {
+		first := ct.Tile{H: tileHeight, L: dataLevel, N: 0, W: tileWidth}
+		if _, err := os.Stat(l.tree.file(first)); err != nil {
+			return nil
+		}
+		found = "tile " + first.Path()
+	}
+	return fmt.Errorf("file latest, the signed tree head, is missing, and %s is there: restore the folder from a backup, or the last tree head from somebody who has it; signing another could fork the log", found)
 }
 
 // keysAtOnce bounds the keys that are collected at the start, one megabyte or so.

@@ -298,3 +298,53 @@ func TestCheckLog(t *testing.T) {
 	}
 	l.Close()
 }
+
+// A log whose tree head is lost is not signed anew: its records may be fewer
+// than others have seen.
+func TestLostHead(t *testing.T) {
+	signer, _, err := GenerateKey("log.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name    string
+		records int
+		change  func(dir string) error
+		refused string
+	}{
+		{"never used", 0, func(string) error { return nil }, ""},
+		{"head", 3, func(string) error { return nil }, "file records is there"},
+		{"head, and half of the first record", 1, func(dir string) error { return os.Truncate(filepath.Join(dir, "records"), 5) }, "file records is there"},
+		{"head and records", 300, func(dir string) error { return os.Remove(filepath.Join(dir, "records")) }, "tile tile/8/data/000 is there"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			l, err := OpenLog(dir, signer, LogOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries := make([]Entry, tc.records)
+			for i := range entries {
+				entries[i] = Entry{fmt.Sprint("key", i), fmt.Appendf(nil, "text %d\n", i)}
+			}
+			if tc.records > 0 {
+				if _, err := l.Append(t.Context(), entries...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(l.Close(), os.Remove(filepath.Join(dir, "latest")), tc.change(dir)); err != nil {
+				t.Fatal(err)
+			}
+			l, err = OpenLog(dir, signer, LogOptions{})
+			if err == nil {
+				l.Close()
+			}
+			if (err == nil) != (tc.refused == "") || err != nil && !strings.Contains(err.Error(), tc.refused) {
+				t.Errorf("%v; want %q", err, tc.refused)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "latest")); (err == nil) != (tc.refused == "") {
+				t.Errorf("a head: %v", err)
+			}
+		})
+	}
+}
