@@ -369,6 +369,9 @@ func (b *build) fillStd(ctx context.Context, pkgs []string) error {
 		out.flush()
 		return err
 	})
+	if err != nil && ctx.Err() != nil {
+		return temporary("The build was cancelled.", err)
+	}
 	if err != nil {
 		text := strings.Join(said, "\n")
 		b.s.logger.Error("compiling the standard library", "go", b.tc.Version, "target", b.target, "err", err, "output", text)
