@@ -143,6 +143,13 @@ func TestRecover(t *testing.T) {
 	if said, err := r.Recover(); err != nil || said != "" {
 		t.Errorf("without a record: %q, %v", said, err)
 	}
+	// A pipe in its place keeps nobody waiting.
+	if err := syscall.Mkfifo(r.recordFile(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Recover(); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Errorf("a pipe: %v", err)
+	}
 	// Known by its mark only: killed between start and record.
 	cmd := start()
 	if err := r.write(record{Mark: mark}); err != nil {

@@ -75,7 +75,14 @@ func overwrite(file string, data []byte) error {
 // Recover ends the process that the record names, with its group, and every
 // process that carries the record's mark.
 func (r *OS) Recover() (string, error) {
-	data, err := os.ReadFile(r.recordFile())
+	var data []byte
+	fi, err := os.Stat(r.recordFile())
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", r.recordFile()) // opening a pipe would wait for ever
+	}
+	if err == nil {
+		data, err = os.ReadFile(r.recordFile())
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

@@ -28,6 +28,9 @@ func (h *History[T]) Append(v T) error {
 	if len(line) > maxLine {
 		return fmt.Errorf("writing the history: an entry of %d bytes is too long", len(line))
 	}
+	if err := h.check(); err != nil {
+		return fmt.Errorf("writing the history: %w", err)
+	}
 	f, err := os.OpenFile(h.Name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("writing the history: %w", err)
@@ -52,6 +55,14 @@ func (h *History[T]) Append(v T) error {
 	return nil
 }
 
+// check refuses what could make who opens it wait for ever.
+func (h *History[T]) check() error {
+	if fi, err := os.Stat(h.Name); err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file", h.Name)
+	}
+	return nil
+}
+
 func unfinished(f *os.File) (bool, error) {
 	fi, err := f.Stat()
 	if err != nil || fi.Size() == 0 {
@@ -69,6 +80,9 @@ const tail = 4 << 20
 
 // Last returns at most n of the last entries, newest first.
 func (h *History[T]) Last(n int) ([]T, error) {
+	if err := h.check(); err != nil {
+		return nil, fmt.Errorf("reading the history: %w", err)
+	}
 	f, err := os.Open(h.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

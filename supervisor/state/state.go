@@ -155,6 +155,9 @@ func read[T any](name string) (v T, err error) {
 	if err != nil {
 		return v, err
 	}
+	if !fi.Mode().IsRegular() {
+		return v, fmt.Errorf("%s is no regular file", name) // opening a pipe would wait for ever
+	}
 	if fi.Size() > maxSize {
 		return v, fmt.Errorf("%s is %d bytes long, at most %d are believable", name, fi.Size(), maxSize)
 	}
