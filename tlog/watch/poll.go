@@ -37,6 +37,9 @@ func (w *watcher) poll(ctx context.Context, path string, unproven map[string]ret
 	if err != nil {
 		return err
 	}
+	if len(versions) > maxVersions {
+		return fmt.Errorf("the module proxy lists %d versions of %s; more than %d are not believed", len(versions), path, maxVersions)
+	}
 	if len(versions) == 0 {
 		// Nothing is tagged: the proxy's latest is a pseudo-version.
 		info, err := w.Proxy.Latest(ctx, path)
@@ -64,16 +67,20 @@ func (w *watcher) poll(ctx context.Context, path string, unproven map[string]ret
 	return errors.Join(errs...)
 }
 
-// maxLookups bounds the lookups of one poll of a module.
-const maxLookups = 200
+// Bounds of one poll of a module.
+const (
+	maxLookups  = 200
+	maxVersions = 1 << 16
+)
 
 // prove looks up the versions that the index wants, newest first. Where the
 // newest of a line turns out to have no record, the one before it is tried.
 func (w *watcher) prove(ctx context.Context, path string, versions []string, unproven map[string]retry, first bool) (found []index.Found, errs []error) {
 	done := map[string]bool{}
+	all := candidates(path, versions)
 	for lookups, again := 0, true; again; {
 		again = false
-		for _, v := range wanted(path, without(versions, unproven)) {
+		for _, v := range wanted(path, without(all, unproven)) {
 			if done[v] || lookups == maxLookups {
 				continue
 			}
@@ -143,21 +150,28 @@ func (w *watcher) time(ctx context.Context, path, version string, first bool) in
 	return now.Unix()
 }
 
-// wanted returns the versions worth a question, newest first.
-func wanted(path string, versions []string) []string {
-	var out []string
+// candidates returns the versions that a module can have, newest first.
+func candidates(path string, versions []string) []string {
 	if path == Toolchain {
-		return newestToolchains(versions)
+		return sortedToolchains(versions)
 	}
+	var out []string
 	for _, v := range versions {
 		if module.Check(path, v) == nil {
 			out = append(out, v)
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return semver.Compare(out[i], out[j]) > 0 })
-	// What is kept of a module comes from its newest minor lines and the newest
-	// of each major: that many lookups at most.
-	return newestOfLines(out)
+	return out
+}
+
+// wanted returns those of the candidates that are worth a question: what is kept
+// of a module comes from its newest minor lines and the newest of each major.
+func wanted(path string, sorted []string) []string {
+	if path == Toolchain {
+		return newestToolchains(sorted)
+	}
+	return newestOfLines(sorted)
 }
 
 // newestOfLines keeps the newest release of each of the newest lines and of

@@ -17,30 +17,42 @@ func goVersion(v string) string {
 	return v[:i]
 }
 
-// newestToolchains returns, newest first, one version of the toolchain module
-// for each of the few Go versions that can be offered: the newest releases of
-// two lines and a pre-release newer than them.
-func newestToolchains(versions []string) []string {
-	best := map[string]string{} // Go version → module version
+// sortedToolchains returns the versions of the toolchain module, newest Go
+// first. Any platform proves that a release is there; Linux on amd64, which has
+// them all, comes first.
+func sortedToolchains(versions []string) []string {
+	type toolchain struct {
+		text, goVersion string
+		first           bool
+	}
+	var all []toolchain
 	for _, v := range versions {
-		g := goVersion(v)
-		if g == "" {
-			continue
-		}
-		// Any platform proves that the release is there; Linux on amd64 has them all.
-		if strings.HasSuffix(v, ".linux-amd64") || best[g] == "" {
-			best[g] = v
+		if g := goVersion(v); g != "" {
+			all = append(all, toolchain{v, g, strings.HasSuffix(v, ".linux-amd64")})
 		}
 	}
-	var all []string
-	for g := range best {
-		all = append(all, g)
+	sort.SliceStable(all, func(i, j int) bool {
+		if c := version.Compare(all[i].goVersion, all[j].goVersion); c != 0 {
+			return c > 0
+		}
+		return all[i].first && !all[j].first
+	})
+	out := make([]string, len(all))
+	for i := range all {
+		out[i] = all[i].text
 	}
-	sort.Slice(all, func(i, j int) bool { return version.Compare(all[i], all[j]) > 0 })
+	return out
+}
+
+// newestToolchains returns of sorted versions those of the few Go versions that
+// can be offered: the newest releases of two lines and a pre-release newer than
+// them.
+func newestToolchains(sorted []string) []string {
 	var out []string
 	lines := map[string]bool{}
 	pre := false
-	for _, g := range all {
+	for _, v := range sorted {
+		g := goVersion(v)
 		isPre := strings.Contains(g, "rc") || strings.Contains(g, "beta")
 		switch {
 		case isPre && !pre && len(lines) == 0:
@@ -50,7 +62,7 @@ func newestToolchains(versions []string) []string {
 		default:
 			continue
 		}
-		if out = append(out, best[g]); len(lines) == 2 {
+		if out = append(out, v); len(lines) == 2 {
 			break
 		}
 	}

@@ -339,7 +339,7 @@ func TestPollPseudoAndToolchain(t *testing.T) {
 	w := newWorld(t, "example.org/untagged")
 	w.cfg.Toolchain = true
 	w.publish("example.org/untagged", "v0.0.0-20240506070809-0123456789ab")
-	w.publish(Toolchain, "v0.0.1-go1.26.9.linux-amd64", "v0.0.1-go1.26.11.linux-amd64", "v0.0.1-go1.26.11.darwin-arm64",
+	w.publish(Toolchain, "v0.0.1-go1.26.9.linux-amd64", "v0.0.1-go1.26.11.darwin-arm64", "v0.0.1-go1.26.11.linux-amd64",
 		"v0.0.1-go1.27.4.linux-amd64", "v0.0.1-go1.27.3.linux-amd64", "v0.0.1-go1.28rc1.linux-amd64", "v0.0.1-go1.25.14.linux-amd64")
 	for _, path := range []string{"example.org/untagged", Toolchain} {
 		if err := w.poll(path, map[string]retry{}); err != nil {
@@ -358,8 +358,43 @@ func TestPollPseudoAndToolchain(t *testing.T) {
 	if err != nil || got != "go1.27.4 cur; go1.26.11 prev; go1.28rc1 next; " {
 		t.Errorf("Toolchains: %s, %v", got, err)
 	}
-	if len(w.lookups) != 4 {
+	if len(w.lookups) != 4 || w.lookups[Toolchain+"@v0.0.1-go1.26.11.linux-amd64"] != 1 {
 		t.Errorf("looked up %v; want one version for each toolchain that counts", w.lookups)
+	}
+}
+
+// Where a release has no record for Linux, another platform's proves it.
+func TestPollToolchainElsewhere(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Toolchain = true
+	w.publish(Toolchain, "v0.0.1-go1.27.4.darwin-arm64", "-v0.0.1-go1.27.4.linux-amd64", "v0.0.1-go1.27.3.linux-amd64", "v0.0.1-go1.26.11.linux-amd64")
+	if err := w.poll(Toolchain, map[string]retry{}); err != nil {
+		t.Fatal(err)
+	}
+	tools, err := w.store.Toolchains()
+	if err != nil || len(tools) != 2 || tools[0].Version != "go1.27.4" || tools[1].Version != "go1.26.11" {
+		t.Errorf("Toolchains: %v, %v", tools, err)
+	}
+}
+
+// A proxy that lists versions without end costs neither time nor lookups.
+func TestPollTooMany(t *testing.T) {
+	const path = "example.org/hello"
+	w := newWorld(t, path)
+	for i := range 2000 {
+		w.versions[path] = append(w.versions[path], fmt.Sprintf("v1.%d.0", i))
+	}
+	if err := w.poll(path, map[string]retry{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.lookups) != maxLookups {
+		t.Errorf("%d versions were looked up; want %d", len(w.lookups), maxLookups)
+	}
+	for len(w.versions[path]) <= maxVersions {
+		w.versions[path] = append(w.versions[path], w.versions[path]...)
+	}
+	if err := w.poll(path, map[string]retry{}); err == nil || !strings.Contains(err.Error(), "are not believed") {
+		t.Errorf("too many versions: %v", err)
 	}
 }
 
