@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -94,6 +95,9 @@ func (m *ModulesConfig) fill(ctx context.Context) (goproxy.SumDB, error) {
 	if err != nil {
 		return db, fmt.Errorf("modules.database: %w", err)
 	}
+	if _, err := goproxy.New(m.Proxy, http.DefaultClient); err != nil {
+		return db, fmt.Errorf("modules.proxy: %w", err)
+	}
 	return db, nil
 }
 
@@ -127,10 +131,17 @@ func (f *configFlags) register(fs *flag.FlagSet) {
 			return nil
 		})
 	}
+	// Of a flag that can be given more than once, the first overrides the file too.
 	list := func(name, usage string, field func(c *Config) *[]string) {
+		given := false
 		fs.Func(name, usage, func(v string) error {
+			first := !given
+			given = true
 			f.set = append(f.set, func(c *Config) {
 				l := field(c)
+				if first {
+					*l = nil
+				}
 				for e := range strings.SplitSeq(v, ",") {
 					if e = strings.TrimSpace(e); e != "" && !slices.Contains(*l, e) {
 						*l = append(*l, e)

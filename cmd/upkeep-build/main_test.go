@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"flag"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -126,6 +128,7 @@ func TestMistakes(t *testing.T) {
 		{"bad mechanism", []string{"config", "check", "-config", write("c.toml", "[sandbox]\nwithout = [\"luck\"]\n")}, 1, "luck"},
 		{"bad address", []string{"config", "check", "-config", write("d.toml", "listen = \"localhost\"\n")}, 1, "is not host:port"},
 		{"half a certificate", []string{"config", "check", "-config", write("e.toml", "[tls]\nkey = \"k\"\n")}, 1, "certificate and key need each other"},
+		{"no proxy", append([]string{"config", "check"}, append(good, "-proxy", "direct")...), 1, "modules.proxy: module proxy list \"direct\" names no proxy"},
 		{"no networks", []string{"config", "check", "-config", write("f.toml", "[[build.verifiers]]\nkey = \""+otherKey+"\"\nfrom = [\"there\"]\n")}, 1, "is no address and no network"},
 		{"no log key", []string{"serve", "-key", filepath.Join(dir, "none")}, 1, "upkeep-build keygen -key"},
 		{"damaged log key", []string{"serve", "-key", write("bad", "nonsense\n")}, 1, "malformed"},
@@ -144,6 +147,25 @@ func TestMistakes(t *testing.T) {
 		t.Errorf("config default: %d %s", code, out)
 	} else if out, code := run(t, "config", "check", "-config", write("default.toml", strings.Replace(out, "/var/lib/upkeep-build.key", key, 1))); code != 0 {
 		t.Errorf("the default configuration is not good: %s", out)
+	}
+}
+
+// Flags override the file, also those that can be given more than once.
+func TestFlagsOverride(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "build.toml")
+	if err := os.WriteFile(file, []byte("listen = \"localhost:1\"\nhosts = [\"old.example.org\"]\n[sandbox]\nwithout = [\"cgroup\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var f configFlags
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	f.register(fs)
+	if err := fs.Parse([]string{"-config", file, "-listen", "localhost:2", "-hosts", "a.example.org,b.example.org", "-hosts", "c.example.org", "-without", "landlock"}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := f.load()
+	got := fmt.Sprint(c.Listen, c.Hosts, c.Sandbox.Without)
+	if want := "localhost:2[a.example.org b.example.org c.example.org] [landlock]"; err != nil || got != want {
+		t.Errorf("%s, %v; want %s", got, err, want)
 	}
 }
 
