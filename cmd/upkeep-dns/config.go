@@ -31,7 +31,7 @@ import (
 // A Config is the program's configuration file.
 type Config struct {
 	Listen  []string             `toml:"listen" comment:"Addresses to answer on over UDP and TCP. Port 0 is a free one, which is printed.\n\":53\" is IPv4 and IPv6, and so is \"[::]:53\" unless \"0.0.0.0:53\", IPv4 alone, is listed beside it.\n\"systemd\" stands for the sockets that a .socket unit passes."`
-	Keys    string               `toml:"keys" comment:"Folder of the zone's keys: pairs of K*.key and K*.private files, see 'upkeep-dns keygen'."`
+	Keys    string               `toml:"keys" comment:"Folder of the zone's keys: pairs of K*.key and K*.private files, see 'upkeep-dns keygen'.\nRelative names of files and folders in this file are relative to its folder."`
 	State   string               `toml:"state" comment:"Folder of the index and of the newest tree head. It must outlive restarts."`
 	HTTP    string               `toml:"http" comment:"Address for metrics (/metrics) and the page of the index; empty is none."`
 	Hosts   []string             `toml:"hosts" comment:"Names that the page is reached under, without port; localhost and its address always work."`
@@ -377,6 +377,13 @@ func (f *configFlags) load(n need) (Config, error) {
 	if f.file != "" {
 		if err := config.Load(f.file, &c); err != nil {
 			return c, err
+		}
+		dir := filepath.Dir(f.file)
+		for _, p := range []*string{&c.Keys, &c.State, &c.TLS.Certificate, &c.TLS.Key, &c.TLS.Roots,
+			&c.Page.Cert, &c.Page.Key, &c.Page.Roots, &c.Limits.Cookies, &c.Log.Tiles} {
+			if *p != "" && !filepath.IsAbs(*p) {
+				*p = filepath.Join(dir, *p)
+			}
 		}
 	}
 	for _, set := range f.set {

@@ -49,6 +49,28 @@ func TestFlagsOverride(t *testing.T) {
 	}
 }
 
+// Names of files in the configuration are relative to it, as with the other
+// programs; those of flags are not.
+func TestRelativeNames(t *testing.T) {
+	dir, absolute := t.TempDir(), t.TempDir()
+	file := filepath.Join(dir, "dns.toml")
+	if err := os.WriteFile(file, []byte("keys = 'keys'\nstate = '"+absolute+"'\n[tls]\ncertificate = 'c'\n[limits]\ncookie_secrets = 's'\n[log]\ntiles = 'tiles'\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var f configFlags
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	f.register(fs, true)
+	if err := fs.Parse([]string{"-config", file, "-tiles", "there"}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := f.load(needIndex)
+	got := []string{c.Keys, c.State, c.TLS.Certificate, c.TLS.Key, c.Limits.Cookies, c.Log.Tiles}
+	want := []string{filepath.Join(dir, "keys"), absolute, filepath.Join(dir, "c"), "", filepath.Join(dir, "s"), "there"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+}
+
 // What serve could not use is refused before anything is opened.
 func TestConfigRefused(t *testing.T) {
 	const zone = "[zone]\nname = 'l.example.'\nnameserver = [{name = 'ns0', addresses = ['192.0.2.1']}]\n"
