@@ -72,7 +72,9 @@ func TestKept(t *testing.T) {
 		if err := b.engine.Do(t.Context(), Action{Verb: VerbUpdate, Version: v}); err != nil {
 			t.Fatal(err)
 		}
-		b.until("end", func(s Status, _ string) bool { return s.Update == nil && s.LastResult != nil && s.LastResult.To.Version == v })
+		b.until("end", func(s Status, _ string) bool {
+			return s.Update == nil && s.LastResult != nil && s.LastResult.To.Version == v
+		})
 	}
 	s := b.until("update", func(s Status, v string) bool { return v == "v1.0.3" })
 	var kept []string
