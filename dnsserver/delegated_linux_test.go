@@ -14,6 +14,8 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+
+	"example.org/upkeep/internal/sockdir"
 )
 
 // Resolvers that know nothing but a root find the zone by its delegation and
@@ -171,7 +173,7 @@ policy.special_names = {}
 	t.Run("PowerDNS Recursor", func(t *testing.T) {
 		recursor, dir := tool(t, "pdns_recursor"), t.TempDir()
 		lua := write(t, filepath.Join(dir, "anchor.lua"), fmt.Sprintf("clearTA()\naddTA('.', '%s')\n", dsText))
-		start(t, dir, recursor, "--config-dir="+dir, "--socket-dir="+dir, "--local-address=127.0.0.7", "--local-port=53", "--daemon=no", "--hint-file="+hints,
+		start(t, dir, recursor, "--config-dir="+dir, "--socket-dir="+sockdir.New(t), "--local-address=127.0.0.7", "--local-port=53", "--daemon=no", "--hint-file="+hints,
 			"--dnssec=validate", "--lua-config-file="+lua, "--dont-query=", "--qname-minimization=yes", "--aggressive-nsec-cache-size=100000",
 			"--security-poll-suffix=", "--threads=1", "--serve-rfc1918=no", "--log-common-errors=yes")
 		resolve(t, "127.0.0.7:53")

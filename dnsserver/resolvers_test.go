@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.org/upkeep/internal/sockdir"
 )
 
 // freePort returns a port that was free a moment ago, for UDP too. On Linux its
@@ -134,7 +136,7 @@ func TestPowerDNSRecursor(t *testing.T) {
 		ip, port := freePort(t)
 		ds := s.h.view.Load().zone.keys[0].DS()
 		write(t, filepath.Join(dir, "anchor.lua"), fmt.Sprintf("clearTA()\naddTA('%s', '%d %d %d %s')\n", testZone, ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest))
-		start(t, dir, recursor, "--config-dir="+dir, "--socket-dir="+dir, "--local-address="+ip, "--local-port="+port, "--daemon=no",
+		start(t, dir, recursor, "--config-dir="+dir, "--socket-dir="+sockdir.New(t), "--local-address="+ip, "--local-port="+port, "--daemon=no",
 			"--dnssec=validate", "--lua-config-file="+filepath.Join(dir, "anchor.lua"), fmt.Sprintf("--forward-zones=%s=%s", testZone, addr),
 			"--dont-query=", "--qname-minimization=yes", "--aggressive-nsec-cache-size=100000", "--security-poll-suffix=", "--threads=1", "--hint-file=no", "--log-common-errors=yes")
 		resolve(t, net.JoinHostPort(ip, port))
