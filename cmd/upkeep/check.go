@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/module"
+
 	"example.org/upkeep/dnsserver/name"
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/supervisor/discover"
@@ -51,6 +53,14 @@ upkeep check -zone l.upkeep.test -source server://127.0.0.1:5353 -anchor anchor.
 			}
 			if len(args) == 0 {
 				return cli.Usagef("name at least one module")
+			}
+			for _, arg := range args {
+				if path, version, ok := strings.Cut(arg, "@"); ok {
+					return cli.Usagef("check asks for the newest version: name %s without %q", path, "@"+version)
+				}
+				if err := module.CheckImportPath(arg); err != nil {
+					return cli.Usagef("%q is no module: %w", arg, err)
+				}
 			}
 			if cfg.Discovery.Zone == "" && cfg.Discovery.Updates == "" {
 				return cli.Hint(errors.New("no zone is configured"), "Name the zone that lists versions with -zone, or a configuration with -config.")
