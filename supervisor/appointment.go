@@ -96,10 +96,7 @@ func (e *Engine) keepAppointment() bool {
 	case now.Sub(ap.At) > maxLate:
 		return drop("it could not be begun at its time")
 	case ap.At.After(now):
-		if e.appointTimer != nil {
-			e.appointTimer.Stop()
-		}
-		e.appointTimer = time.AfterFunc(min(ap.At.Sub(now), replanMax), func() { e.post(e.replan) })
+		e.appointIn(ap.At.Sub(now))
 		if c := e.decision.Candidate; c == nil || pairOf(c.Pair) != ap.Pair {
 			return false
 		}
@@ -108,8 +105,9 @@ func (e *Engine) keepAppointment() bool {
 			e.event(evUnplan, "")
 		}
 		return true
-	case e.deps.UpdatesErr != nil || e.infoErr != nil || e.stateErr != nil || e.proc == nil:
-		return false // tried again with the next plan
+	case e.deps.UpdatesErr != nil || e.infoErr != nil || e.stateErr != nil:
+		e.appointIn(replanMax)
+		return false
 	}
 	p, step, err := policy.Resolve(e.policyInput(), ap.Version, ap.GoVersion)
 	if err != nil {
@@ -119,6 +117,14 @@ func (e *Engine) keepAppointment() bool {
 	delete(e.doc.Failures, pairOf(p).String())
 	e.launch(e.newUpdate(kindUpdate, step, pairOf(p), ap.By, true))
 	return true
+}
+
+// appointIn looks at the appointment again after a time.
+func (e *Engine) appointIn(d time.Duration) {
+	if e.appointTimer != nil {
+		e.appointTimer.Stop()
+	}
+	e.appointTimer = time.AfterFunc(min(d, replanMax), func() { e.post(e.replan) })
 }
 
 // appointed shows an appointment.

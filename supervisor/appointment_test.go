@@ -54,6 +54,19 @@ func TestAppointment(t *testing.T) {
 	})
 }
 
+// A service that keeps ending, and seldom runs, is updated at its time too.
+func TestAppointmentWhileDown(t *testing.T) {
+	clockTest(t, func(c *Config, r *fakeRunner) {
+		c.Updates.Policy, c.Updates.Interval, r.life["v1.0.0"] = policy.LevelManual, config.Duration(24*time.Hour), time.Millisecond
+	}, func(b *clockBench) {
+		at := time.Now().Add(3*time.Hour + 30*time.Second)
+		if err := b.engine.Do(context.Background(), Action{Verb: VerbSchedule, Version: "v1.0.1", At: at}); err != nil {
+			b.t.Fatal(err)
+		}
+		between(t, "update", b.when("v1.0.1", 5*time.Hour), 3*time.Hour, 3*time.Hour+10*time.Minute)
+	})
+}
+
 // An update that somebody cancels isn't begun again at once.
 func TestCancelled(t *testing.T) {
 	clockTest(t, func(c *Config, r *fakeRunner) { c.Updates.Interval = config.Duration(6 * time.Hour) }, func(b *clockBench) {
