@@ -35,7 +35,8 @@ func checkCommand() *cli.Command {
 		Short: "ask for the latest version of modules, and say how the answer was validated",
 		Long: `Exit codes: 0 every answer was validated; 1 an answer is not to be believed
 (bogus, unsigned, stale, or the sources do not agree); 3 a module does not exist,
-by a validated answer; 4 nobody answered. With several modules the gravest.`,
+by a validated answer; 4 nobody answered; 2 wrong use. With several modules the
+gravest.`,
 		Example: `upkeep check -zone l.example.org github.com/mjl-/mox
 upkeep check -zone l.upkeep.test -source server://127.0.0.1:5353 -anchor anchor.keys example.org/hello`,
 		Flags: func(fs *flag.FlagSet) {
