@@ -45,6 +45,15 @@ func pageConfig(cfg Config, log *slog.Logger) (servicepage.Config, web.Listen, e
 	return page, listen, listen.Check()
 }
 
+// listenTCP names the key of an address that can't be had.
+func listenTCP(key, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", key, err)
+	}
+	return l, nil
+}
+
 // doors are what the configuration has this program listen on.
 func doors(cfg Config, file string, engine supervisor.Controller, registry *metric.Registry, log *slog.Logger) ([]supervisor.Door, error) {
 	socket := supervisor.ControlSocket(cfg.Control, cfg.State)
@@ -69,7 +78,7 @@ func doors(cfg Config, file string, engine supervisor.Controller, registry *metr
 	} else {
 		list = append(list, supervisor.Door{
 			Name: "metrics", Addr: w.Metrics, Conf: fmt.Sprint(w.Hosts),
-			Listen: func() (net.Listener, error) { return net.Listen("tcp", w.Metrics) },
+			Listen: func() (net.Listener, error) { return listenTCP("web.metrics", w.Metrics) },
 			Serve: func(_ context.Context, raw net.Listener) (*http.Server, net.Listener, error) {
 				mux := http.NewServeMux()
 				mux.Handle("GET /metrics", registry)
@@ -79,7 +88,7 @@ func doors(cfg Config, file string, engine supervisor.Controller, registry *metr
 	}
 	return append(list, supervisor.Door{
 		Name: "page", Addr: w.Listen, Conf: fmt.Sprintf("%+v %v %s", w, page.Login != nil, cfg.Fetch.Builder),
-		Listen: func() (net.Listener, error) { return net.Listen("tcp", w.Listen) },
+		Listen: func() (net.Listener, error) { return listenTCP("web.listen", w.Listen) },
 		Serve: func(ctx context.Context, raw net.Listener) (*http.Server, net.Listener, error) {
 			listen.Listener = raw
 			l, err := listen.Open(ctx)
