@@ -90,7 +90,7 @@ func failureOf(err error) *Failure {
 	case errors.Is(err, syscall.ENOSPC):
 		return temporary("The build server's disk is full.", err)
 	case errors.Is(err, httpget.ErrTooLarge):
-		return permanent("The module is larger than this server accepts.")
+		return permanent("The module, or its go.mod, is larger than this server accepts.")
 	}
 	return temporary("The build server could not get what it needs; it will try again.", err)
 }

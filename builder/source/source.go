@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/dirhash"
 
 	"example.org/upkeep/internal/goproxy"
+	"example.org/upkeep/internal/httpget"
 	"example.org/upkeep/tlog"
 )
 
@@ -83,6 +84,11 @@ func (s *Source) Sums(ctx context.Context, m module.Version) (Sums, error) {
 	return sums, nil
 }
 
+// MaxGoMod bounds a go.mod file that is read here, far above those of the largest
+// modules: parsed, it takes hundreds of times its size. What is longer is
+// [httpget.ErrTooLarge].
+const MaxGoMod = 512 << 10
+
 // GoMod returns the verified go.mod file of a version.
 func (s *Source) GoMod(ctx context.Context, m module.Version) ([]byte, error) {
 	data, err := s.Proxy.GoMod(ctx, m.Path, m.Version)
@@ -101,6 +107,9 @@ func (s *Source) GoMod(ctx context.Context, m module.Version) ([]byte, error) {
 	}
 	if got != sums.GoMod {
 		return nil, &HashError{m.String() + "/go.mod", got, sums.GoMod}
+	}
+	if len(data) > MaxGoMod {
+		return nil, fmt.Errorf("the go.mod file of %s: %w (%d bytes)", m, httpget.ErrTooLarge, MaxGoMod)
 	}
 	return data, nil
 }
@@ -129,6 +138,9 @@ func (s *Source) Zip(ctx context.Context, m module.Version, file string, max int
 	if err := errors.Join(s.Proxy.Zip(ctx, m.Path, m.Version, w, max), f.Close()); err != nil {
 		return "", err
 	}
+	if err := checkEntries(file); err != nil {
+		return "", fmt.Errorf("reading the zip of %s: %w", m, err)
+	}
 	got, err := dirhash.HashZip(file, dirhash.Hash1)
 	if err != nil {
 		return "", fmt.Errorf("reading the zip of %s: %w", m, err)
@@ -137,6 +149,37 @@ func (s *Source) Zip(ctx context.Context, m module.Version, file string, max int
 		return "", &HashError{m.String(), got, sums.Zip}
 	}
 	return got, nil
+}
+
+// maxEntries bounds the files of a zip: each takes 2 KiB of memory while it is
+// read. The largest modules and toolchains have a fifth of that.
+const maxEntries = 100_000
+
+// checkEntries refuses a zip with too many files. What its directory says of
+// their number is not to be relied on; each has this in front.
+func checkEntries(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	mark := []byte("PK\x01\x02")
+	buf := make([]byte, 256<<10)
+	keep, count := 0, 0 // bytes of the part before, which a mark may start in
+	for {
+		n, err := f.Read(buf[keep:])
+		part := buf[:keep+n]
+		if count += bytes.Count(part, mark); count > maxEntries {
+			return fmt.Errorf("%w (%d files)", httpget.ErrTooLarge, maxEntries)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		keep = copy(buf, part[max(0, len(part)-len(mark)+1):])
+	}
 }
 
 type counter struct {
