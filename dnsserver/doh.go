@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -62,7 +63,7 @@ func dohQuery(w http.ResponseWriter, r *http.Request) (packet []byte, code int, 
 			return nil, http.StatusBadRequest, errors.New("the parameter dns is not base64url without padding")
 		}
 	case http.MethodPost:
-		if r.Header.Get("Content-Type") != dohType {
+		if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != dohType {
 			return nil, http.StatusUnsupportedMediaType, errors.New("the content type is not " + dohType)
 		}
 		if packet, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxSize)); err != nil {

@@ -60,6 +60,7 @@ func TestDoH(t *testing.T) {
 		code int
 	}{
 		{get(nil), 400}, {get([]byte("x")), 400}, {post("text/plain", packet), 415}, {post(dohType, make([]byte, 70000)), 413}, {put, 405},
+		{post("Application/DNS-Message", packet), 200}, // a media type has no case (RFC 9110, section 8.3.1)
 	} {
 		resp, err := web.Client().Do(tc.r)
 		if err != nil {
