@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"example.org/upkeep/supervisor/notify"
@@ -95,7 +96,7 @@ func (e *Engine) tellStatus(ctx context.Context, up *notify.Upward) {
 
 // statusLine is the status as systemctl shows it.
 func statusLine(s *Status) string {
-	text := s.Service.Name + " " + s.Service.Version
+	text := strings.TrimSpace(s.Service.Name + " " + s.Service.Version) // of a foreign binary none is known
 	switch {
 	case s.Update != nil:
 		return text + fmt.Sprintf("; to %s: %s", s.Update.To.Version, s.Update.Step)

@@ -99,11 +99,11 @@ func TestOrdersJSON(t *testing.T) {
 // What the help promises to be in the long status is there.
 func TestLongStatus(t *testing.T) {
 	s := supervisor.Status{API: supervisor.APIVersion, Code: supervisor.CodeCurrent}
-	s.Service.Health.Configured = true
+	s.Service.Name, s.Summary, s.Service.Health.Configured = "hello", "Up to date.", true
 	s.Service.Handover = supervisor.HandoverStatus{Mode: "retain", Reason: "they can be kept", Warnings: []string{"it opens them again"}}
 	s.Kept = []supervisor.Kept{{Pair: supervisor.Pair{Version: "v1.0.0", GoVersion: "go1.26.8"}, File: "/srv/hello/hello-v1.0.0"}, {File: "/srv/running", Running: true}}
 	out, _ := said(t, "status", "-v", "-socket", speaker(t, &s))
-	for _, want := range []string{"kept        v1.0.0 (go1.26.8), /srv/hello/hello-v1.0.0\n", "handover    retain: they can be kept\n", "it opens them again\n", "knowledge   none yet\n"} {
+	for _, want := range []string{"hello: Up to date.\n", "kept        v1.0.0 (go1.26.8), /srv/hello/hello-v1.0.0\n", "handover    retain: they can be kept\n", "it opens them again\n", "knowledge   none yet\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

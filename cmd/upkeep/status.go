@@ -53,7 +53,11 @@ under way, 2 failing or not running.`,
 
 // statusLine fits a terminal's line when versions and reasons are not overlong.
 func statusLine(s supervisor.Status) string {
-	line := fmt.Sprintf("%s %s (%s): %s", s.Service.Name, s.Service.Version, s.Service.GoVersion, s.Summary)
+	line := s.Service.Name
+	if s.Service.Version != "" { // that of a foreign binary is not known
+		line += fmt.Sprintf(" %s (%s)", s.Service.Version, s.Service.GoVersion)
+	}
+	line += ": " + s.Summary
 	const width = 200 // longer reasons are cut; -v has them whole
 	if r := []rune(line); len(r) > width {
 		line = string(r[:width-1]) + "…"
