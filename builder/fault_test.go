@@ -431,16 +431,16 @@ func TestLiarIsSlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked, end := make(chan struct{}), make(chan struct{})
-	var once sync.Once
+	wasAsked, ended := sync.OnceFunc(func() { close(asked) }), sync.OnceFunc(func() { close(end) })
 	log := http.StripPrefix("/tlog", liarLog.Handler(nil))
 	liar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/tlog/"):
 			log.ServeHTTP(w, r)
 		case strings.HasSuffix(r.URL.Path, ".gz"):
-			once.Do(func() { close(asked) })
+			wasAsked()
 			<-r.Context().Done()
-			close(end)
+			ended()
 		default:
 			http.NotFound(w, r)
 		}
