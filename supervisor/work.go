@@ -154,9 +154,9 @@ func (e *Engine) fetch(ctx context.Context, f fetching) outcome {
 		n.ToSum, n.Size, n.Builder, n.LogIndex, n.LogSize, n.Agreed = b.Sum, b.Size, b.Builder, b.LogIndex, b.LogSize, b.Agreed
 		f.list.remember(installed{Pair: u.To, File: u.ToFile, Sum: b.Sum, Size: b.Size,
 			Builder: b.Builder, LogIndex: b.LogIndex, LogSize: b.LogSize, Agreed: b.Agreed})
-		if install.Capabilities(f.old) {
-			e.addEvent(Event{Kind: "file_capabilities", Version: u.To.Version, Text: "the old binary has file capabilities, which the new one cannot inherit; " +
-				"use process.ambient_capabilities"})
+		if what := install.Privileges(f.old); what != "" {
+			e.addEvent(Event{Kind: "file_privileges", Version: u.To.Version, Text: fmt.Sprintf("the old binary has %s, which the new one is not given; "+
+				"use process.user and process.ambient_capabilities", what)})
 		}
 	}}
 }

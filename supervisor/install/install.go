@@ -146,6 +146,19 @@ func LikeOld(file, old string) error {
 	return nil
 }
 
+// Privileges names what gives whoever executes the file rights of its own, and
+// which a new binary will not have; "" when there is nothing.
+func Privileges(file string) string {
+	fi, err := os.Stat(file)
+	switch {
+	case Capabilities(file):
+		return "file capabilities"
+	case err == nil && fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0:
+		return "a set-user-id or set-group-id bit"
+	}
+	return ""
+}
+
 // CheckOpen reads an open file and compares its sum.
 func CheckOpen(f *os.File, sum string) error {
 	d := spec.NewDigest()

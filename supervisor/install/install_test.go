@@ -111,8 +111,14 @@ func TestLikeOldAndCheck(t *testing.T) {
 	}
 	dir := t.TempDir()
 	old, file := write(t, filepath.Join(dir, "old"), "old", 0o640), write(t, filepath.Join(dir, "new"), "new", 0o600)
-	if err := os.Chmod(old, 0o4640); err != nil {
+	if what := Privileges(old); what != "" {
+		t.Errorf("it has %s", what)
+	}
+	if err := os.Chmod(old, 0o640|os.ModeSetuid); err != nil {
 		t.Fatal(err)
+	}
+	if what := Privileges(old); what != "a set-user-id or set-group-id bit" {
+		t.Errorf("it has %q", what)
 	}
 	if err := LikeOld(file, old); err != nil {
 		t.Fatal(err)
