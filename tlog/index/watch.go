@@ -146,7 +146,7 @@ func (s *Store) SetHead(head tlog.TreeHead, at time.Time) error {
 }
 
 func (s *Store) addHead(head tlog.TreeHead, hide bool) error {
-	if head.Size == s.pos.Size && len(s.delta.mods) == 0 && len(s.polled) == 0 {
+	if head.Size <= s.pos.Size && len(s.delta.mods) == 0 && len(s.polled) == 0 {
 		return nil
 	}
 	if head.Size >= s.pos.Size && !hide {

@@ -182,37 +182,55 @@ func (w *watcher) watch(ctx context.Context, path string, polled func()) {
 // proxy tells nothing of any module the index gets older with it: nobody knows
 // then whether there is news.
 func (w *watcher) heads(ctx context.Context) {
-	failures, newest := 0, int64(0)
+	var (
+		head        tlog.TreeHead
+		read, noted time.Time // when the log was read, and up to when the index knows of both
+		failures    int
+	)
+	note := func() error {
+		told := w.told.Load()
+		if told == 0 || read.IsZero() {
+			return nil
+		}
+		at := time.Unix(0, told)
+		if read.Before(at) {
+			at = read
+		}
+		if !at.After(noted) {
+			return nil
+		}
+		err := w.Store.SetHead(head, at)
+		if err == nil {
+			noted = at
+		}
+		return err
+	}
 	for {
+		asked := time.Now()
+		newest, err := w.Log.Update(ctx)
+		if err == nil {
+			head, read = newest, asked
+			err = note()
+		}
 		wait := w.Interval
-		head, err := w.Log.Update(ctx)
-		select {
-		case <-w.tells: // what told says already
-		default:
-		}
-		var tells chan struct{} // to go on when the proxy tells something again
-		if told := w.told.Load(); err == nil && told > newest {
-			if err = w.Store.SetHead(head, time.Unix(0, told)); err == nil {
-				newest = told
-			}
-		} else if err == nil {
-			tells = w.tells
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			failures++
 			wait = backoff(w.Interval, failures)
 			w.Logger.Error("no new tree head of the checksum database", "log", w.Log.Name(), "err", err, "again_in", wait)
 		} else {
 			failures = 0
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tells:
-		case <-time.After(jittered(wait)):
+		for next := time.After(jittered(wait)); next != nil; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-next:
+				next = nil
+			case <-w.tells:
+				if err := note(); err != nil {
+					w.Logger.Error("the index can't note that modules were polled", "err", err)
+				}
+			}
 		}
 	}
 }

@@ -202,6 +202,36 @@ func TestPoll(t *testing.T) {
 	}
 }
 
+// A tree head that is older than the index changes no answer.
+func TestOlderHead(t *testing.T) {
+	const path = "example.org/hello"
+	w := newWorld(t, path)
+	w.publish(path, "v1.0.0")
+	old, err := w.cfg.Log.Update(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.store.SetHead(old, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(path, "v1.0.1")
+	if err := w.poll(path, map[string]retry{}); err != nil {
+		t.Fatal(err)
+	}
+	changed := w.store.Changed()
+	if err := w.store.SetHead(old, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-changed:
+		t.Error("the index says that it changed")
+	default:
+	}
+	if head, err := w.store.Head(); err != nil || head.Size != 2 {
+		t.Errorf("Head: %+v, %v", head, err)
+	}
+}
+
 // When the first poll of a module is cut short, the second counts as the first:
 // the proxy's times go on counting.
 func TestPollCutShort(t *testing.T) {
