@@ -33,7 +33,7 @@ func ParseWindows(texts []string, zone string) (*Windows, error) {
 	if zone != "" {
 		var err error
 		if loc, err = time.LoadLocation(zone); err != nil {
-			return nil, fmt.Errorf("time zone %q is not known here; write it like \"Europe/Amsterdam\" or \"UTC\"", zone)
+			return nil, fmt.Errorf("time zone %q is not known here; names are like \"Europe/Amsterdam\" or \"UTC\", and come with the system's package tzdata", zone)
 		}
 	}
 	w := &Windows{loc: loc, text: texts}
