@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"example.org/upkeep/dnsserver/internal/memindex"
+	"example.org/upkeep/tlog/index"
 )
 
 func texts(r *dns.Msg) string {
@@ -278,6 +279,25 @@ func TestStatusAndStale(t *testing.T) {
 			t.Errorf("fresh again: %s", dns.RcodeToString[got])
 		}
 	})
+}
+
+func TestStaleness(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, tc := range []struct {
+		age, limit time.Duration
+		stale      bool
+	}{
+		{0, time.Hour, false},
+		{time.Hour, time.Hour, false},
+		{time.Hour + 1, time.Hour, true},
+		{1000 * time.Hour, 0, false}, // no limit
+		{-time.Hour, time.Hour, false},
+		{-time.Hour - 1, time.Hour, true}, // read by a clock that was ahead: it would never be too old
+	} {
+		if got := staleness(index.Head{Size: 1, Accepted: now.Add(-tc.age)}, tc.limit, now); got != "" != tc.stale {
+			t.Errorf("read %v ago, limit %v: %q", tc.age, tc.limit, got)
+		}
+	}
 }
 
 // Before the log was read nothing can be said of any module.

@@ -282,3 +282,46 @@ func TestAgree(t *testing.T) {
 		t.Errorf("opened again: %v, %v; want %v", head.Accepted, err, last)
 	}
 }
+
+// A time noted by a clock that was ahead is given up when the clock is right again.
+func TestAgreeClockSetBack(t *testing.T) {
+	srv, url := serve(t, small, 1000)
+	file := filepath.Join(t.TempDir(), "index.db")
+	s := open(t, file, index.Options{})
+	c := client(t, srv, url)
+	follow(t, s, c)
+	start, err := s.Head()
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := func(want time.Time) {
+		t.Helper()
+		if head, err := s.Head(); err != nil || !head.Accepted.Equal(want) {
+			t.Fatalf("the head is of %v, %v; want %v", head.Accepted, err, want)
+		}
+	}
+	ahead, right := start.Accepted.Add(1000*time.Hour), start.Accepted.Add(time.Hour)
+	for _, at := range []time.Time{ahead, right, ahead} {
+		if err := s.Agree(at); err != nil {
+			t.Fatal(err)
+		}
+		accepted(at)
+	}
+	s.Close()
+	s = open(t, file, index.Options{})
+	accepted(ahead)
+	if err := s.Agree(right); err != nil {
+		t.Fatal(err)
+	}
+	accepted(right)
+	s.Close()
+	s = open(t, file, index.Options{})
+	accepted(right)
+	if err := srv.SetSize(1300); err != nil {
+		t.Fatal(err)
+	}
+	follow(t, s, c)
+	if head, err := s.Head(); err != nil || head.Size != 1300 || !head.Accepted.Before(right) {
+		t.Errorf("with more records: %+v, %v", head, err)
+	}
+}

@@ -88,7 +88,7 @@ type Store struct {
 	queries sync.Pool
 	changes changes
 
-	agreed  atomic.Pointer[time.Time] // see Agree
+	agreed  atomic.Pointer[agreement] // see Agree
 	damaged atomic.Bool               // Verify found damage
 	checks  sync.WaitGroup
 	checked chan struct{} // closed when the check that Open starts has ended

@@ -145,8 +145,8 @@ func (s *Store) Head() (Head, error) {
 		return Head{}, errClosed
 	}
 	head := s.view.head
-	if t := s.agreed.Load(); t != nil && t.After(head.Accepted) {
-		head.Accepted = *t
+	if a := s.agreed.Load(); a != nil && (a.of == s.view || a.at.After(head.Accepted)) {
+		head.Accepted = a.at
 	}
 	return head, nil
 }
@@ -158,20 +158,37 @@ const (
 	agreeWrite = time.Minute
 )
 
-// Agree notes that the log was asked and has nothing that the index lacks.
+// An agreement is a moment when the log had no more than a view shows.
+type agreement struct {
+	at time.Time
+	of *view
+}
+
+// Agree notes that the log was asked and has nothing that the index lacks. A
+// later time noted before is of a clock that was ahead, and is given up: with it
+// the index would never be found too old.
 func (s *Store) Agree(at time.Time) error {
 	at = at.UTC()
 	head, err := s.Head()
 	if err != nil {
 		return err
 	}
-	if at.Sub(head.Accepted) < agreeStep {
+	if at.Sub(head.Accepted).Abs() < agreeStep {
 		return nil
 	}
-	s.agreed.Store(&at)
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if at.Sub(s.pos.Accepted) < agreeWrite || len(s.delta.mods) > 0 || s.pos.Merging {
+	s.mu.RLock()
+	s.agreed.Store(&agreement{at, s.view})
+	s.mu.RUnlock()
+	ahead := s.pos.Accepted.Sub(at)
+	if ahead >= agreeStep {
+		s.log.Warn("this machine's clock was ahead when the log was last heard of", "by", ahead.Round(time.Second), "then", s.pos.Accepted, "now", at)
+		s.pos.Accepted = at // whenever it is stored
+	} else if ahead > -agreeWrite {
+		return nil
+	}
+	if len(s.delta.mods) > 0 || s.pos.Merging {
 		return nil
 	}
 	s.pos.Accepted = at
