@@ -196,7 +196,7 @@ func (w *watcher) heads(ctx context.Context) {
 		if read.Before(at) {
 			at = read
 		}
-		if !at.After(noted) {
+		if !at.After(noted) && !noted.After(time.Now()) { // a clock that was ahead counts no more
 			return nil
 		}
 		err := w.Store.SetHead(head, at)

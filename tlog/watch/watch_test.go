@@ -230,6 +230,17 @@ func TestOlderHead(t *testing.T) {
 	if head, err := w.store.Head(); err != nil || head.Size != 2 {
 		t.Errorf("Head: %+v, %v", head, err)
 	}
+	// Nor does a time before that of a version that was found since.
+	before, err := w.store.Head()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.store.SetHead(old, before.Accepted.Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if head, err := w.store.Head(); err != nil || !head.Accepted.Equal(before.Accepted) {
+		t.Errorf("Head is of %v, %v; want %v", head.Accepted, err, before.Accepted)
+	}
 }
 
 // When the first poll of a module is cut short, the second counts as the first:
