@@ -206,7 +206,7 @@ func (w *watcher) heads(ctx context.Context) {
 		return err
 	}
 	for {
-		asked := time.Now()
+		asked := time.Now().Round(0) // by the wall clock, as what is stored
 		newest, err := w.Log.Update(ctx)
 		if err == nil {
 			head, read = newest, asked
