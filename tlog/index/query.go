@@ -214,7 +214,7 @@ func (s *Store) Later(path string) (paths []string, err error) {
 		if len(element) > 0 && element[0] > '9' {
 			break // not a number, and neither is what follows
 		}
-		if n, err := strconv.Atoi(string(element)); err == nil && len(below) == 0 && element[0] != '0' && n > from && n >= 2 {
+		if n, ok := majorNumber(string(element)); ok && len(below) == 0 && n > from && n >= 2 {
 			found[n] = string(q.block.path)
 		}
 		// Go on behind this element and everything below it ('0' follows '/').
@@ -235,9 +235,19 @@ func splitMajor(path string) (base, sep string, major int) {
 		major = -1
 	}
 	if i := strings.LastIndex(path, sep); i > 0 {
-		if n, err := strconv.Atoi(path[i+2:]); err == nil && n >= 0 {
+		if n, ok := majorNumber(path[i+2:]); ok {
 			return path[:i], sep, n
 		}
 	}
 	return path, sep, major
+}
+
+// majorNumber reads the number of a major version as paths write it: no sign, and
+// no zero in front of others ("x/v+5" and "x/v05" are modules of their own).
+func majorNumber(s string) (int, bool) {
+	if s == "" || s[0] < '0' || s[0] > '9' || s[0] == '0' && len(s) > 1 {
+		return 0, false
+	}
+	n, err := strconv.Atoi(s)
+	return n, err == nil
 }

@@ -151,15 +151,19 @@ func validPath(p []byte) bool {
 	return true
 }
 
-// ownerHash hashes the part of a path that tells who controls it: the host
-// alone, or with the first element on hosts that serve many owners. It is
-// part of what must be the same on every machine (see clock).
+// ownerHash hashes the part of a path that tells who controls it: on hosts that
+// serve many owners the host and the first element, else the last two labels of
+// the host, since whoever has a domain has as many hosts in it as he likes. (Of a
+// suffix like co.uk all are one owner then, which moves no time.) It is part of
+// what must be the same on every machine (see clock).
 func ownerHash(path []byte) uint64 {
 	host, rest, _ := bytes.Cut(path, []byte("/"))
 	owner := host
 	if sharedHost(host) {
 		first, _, _ := bytes.Cut(rest, []byte("/"))
 		owner = path[:min(len(path), len(host)+1+len(first))]
+	} else if i := bytes.LastIndexByte(host, '.'); i > 0 {
+		owner = host[bytes.LastIndexByte(host[:i], '.')+1:]
 	}
 	h := uint64(14695981039346656037) // FNV-1a
 	for _, c := range owner {

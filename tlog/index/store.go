@@ -149,7 +149,7 @@ var (
 	keySums     = []byte("sums")     // of all other buckets
 )
 
-const format = "upkeep index 2"
+const format = "upkeep index 3"
 
 // allocSize is by how much the file grows at least.
 const allocSize = 1 << 20

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"strconv"
 )
 
@@ -64,6 +65,10 @@ func parseVersion(b []byte) (v ver, pre []byte, commit int64, ok bool) {
 	}
 	return v, pre, commit, true
 }
+
+// noTime is the commit time of a pseudo-version whose digits are no time. It is
+// a pseudo-version to the go command all the same, and no claim to the clock.
+const noTime = math.MinInt64
 
 var incompatible = []byte("+incompatible")
 
@@ -128,7 +133,7 @@ func usualPseudo(pre []byte, zero bool) (int64, bool) {
 
 // pseudoTime returns the commit time in the pre-release text of a
 // pseudo-version: yyyymmddhhmmss-abcdefabcdef alone (for vX.0.0), or behind
-// "0." or ".0.".
+// "0." or ".0.". What has this form and no time is a pseudo-version with noTime.
 func pseudoTime(pre []byte, zero bool) (int64, bool) {
 	i := bytes.LastIndexByte(pre, '-')
 	if i < 14 || i == len(pre)-1 {
@@ -159,7 +164,11 @@ func pseudoTime(pre []byte, zero bool) (int64, bool) {
 	}
 	two := func(k int) int { return d[k]*10 + d[k+1] }
 	year, month, day := two(0)*100+two(2), two(4), two(6)
-	return unixTime(year, month, day, two(8), two(10), two(12))
+	t, ok := unixTime(year, month, day, two(8), two(10), two(12))
+	if !ok {
+		t = noTime
+	}
+	return t, true
 }
 
 func unixTime(year, month, day, hour, minute, second int) (int64, bool) {
