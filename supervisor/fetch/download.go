@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"example.org/upkeep/builder/spec"
@@ -175,6 +176,8 @@ var errStalled = fmt.Errorf("no byte came for %s", stallTimeout)
 
 var errTooLong = errors.New("longer than allowed")
 
+var errChanged = errors.New("the builder serves another file, or another part of it, than before the connection broke; try again")
+
 // resuming reads a file over HTTP and goes on where it was when the connection
 // breaks or stalls.
 type resuming struct {
@@ -189,7 +192,6 @@ type resuming struct {
 	body   io.ReadCloser
 	cancel context.CancelCauseFunc
 	cause  func() error
-	stall  *time.Timer
 }
 
 func (r *resuming) open() error {
@@ -209,6 +211,9 @@ func (r *resuming) open() error {
 		}
 	}
 	stall := time.AfterFunc(stallTimeout, func() { cancel(errStalled) })
+	if r.off == 0 {
+		stall.Stop() // a builder that has removed the binary builds it again first
+	}
 	resp, err := r.hc.Do(req)
 	if err == nil {
 		if err = httpget.Check(resp); err != nil {
@@ -223,19 +228,37 @@ func (r *resuming) open() error {
 		cancel(nil)
 		return err
 	}
-	if r.off > 0 && resp.StatusCode != http.StatusPartialContent {
-		// The server starts over: what is there already is read again and dropped.
-		if _, err := io.CopyN(io.Discard, resp.Body, r.off); err != nil {
-			resp.Body.Close()
-			stall.Stop()
+	body := &lively{resp.Body, stall}
+	if r.off > 0 {
+		if err := r.skip(resp, body); err != nil {
+			body.Close()
+			if cause := context.Cause(ctx); cause != nil {
+				err = fmt.Errorf("%w: %w", cause, err)
+			}
 			cancel(nil)
 			return err
 		}
 	}
 	r.etag = resp.Header.Get("ETag")
-	r.body, r.cancel, r.stall = resp.Body, cancel, stall
+	r.body, r.cancel = body, cancel
 	r.cause = func() error { return context.Cause(ctx) }
 	return nil
+}
+
+// skip makes the body of an answer go on where the last one broke.
+func (r *resuming) skip(resp *http.Response, body io.Reader) error {
+	if resp.StatusCode == http.StatusPartialContent {
+		if !strings.HasPrefix(resp.Header.Get("Content-Range"), "bytes "+strconv.FormatInt(r.off, 10)+"-") {
+			return errChanged
+		}
+		return nil
+	}
+	if r.etag != "" && resp.Header.Get("ETag") != r.etag {
+		return errChanged
+	}
+	// The server starts over: what is there already is read again and dropped.
+	_, err := io.CopyN(io.Discard, body, r.off)
+	return err
 }
 
 func (r *resuming) Read(p []byte) (int, error) {
@@ -243,7 +266,6 @@ func (r *resuming) Read(p []byte) (int, error) {
 		if r.left <= 0 {
 			return 0, errTooLong
 		}
-		r.stall.Reset(stallTimeout)
 		n, err := r.body.Read(p[:min(int64(len(p)), r.left)])
 		r.off += int64(n)
 		r.left -= int64(n)
@@ -268,7 +290,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 			}
 			if oerr := r.open(); oerr == nil {
 				break
-			} else if r.resumes >= maxResumes {
+			} else if r.resumes >= maxResumes || errors.Is(oerr, errChanged) {
 				return 0, errors.Join(err, oerr)
 			}
 		}
@@ -279,9 +301,24 @@ func (r *resuming) Close() error {
 	if r.body == nil {
 		return nil
 	}
-	r.stall.Stop()
 	err := r.body.Close()
 	r.cancel(nil)
 	r.body = nil
 	return err
+}
+
+// lively is a body that ends when no byte comes for long.
+type lively struct {
+	io.ReadCloser
+	stall *time.Timer
+}
+
+func (l *lively) Read(p []byte) (int, error) {
+	l.stall.Reset(stallTimeout)
+	return l.ReadCloser.Read(p)
+}
+
+func (l *lively) Close() error {
+	l.stall.Stop()
+	return l.ReadCloser.Close()
 }
