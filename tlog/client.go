@@ -138,7 +138,15 @@ func (c *Client) accept(ctx context.Context, msg []byte) (current TreeHead, err 
 		}
 		var old *kept
 		if ok {
-			old = &k
+			onDisk := k
+			old = &onDisk
+		}
+		// The files may have been damaged or removed since this process accepted a
+		// later tree head.
+		if mine, known := c.Head(); known && (!ok || mine.Size > k.Size) {
+			k, ok = kept{TreeHead: mine, before: k.before}, true
+		}
+		if ok {
 			if err := c.compare(ctx, k, got); err != nil {
 				if errors.Is(err, ErrStale) {
 					c.know(k.TreeHead) // another process may have taken it on
@@ -204,9 +212,13 @@ func (c *Client) compare(ctx context.Context, k kept, got TreeHead) error {
 	hash, err := c.treeHash(ctx, newer, older.Size)
 	switch {
 	case err != nil && got.Size < k.Size && ctx.Err() == nil:
-		evidence := c.state.evidence("it offers fewer records than before, and no proof that both tree heads belong to one history", k.TreeHead, got)
+		evidence := c.state.evidence(evidenceShrunk, "it offers fewer records than before, and no proof that both tree heads belong to one history", k.TreeHead, got)
 		c.log.Error("the log shrank", "log", c.Name(), "kept_size", k.Size, "got_size", got.Size, "evidence", evidence, "err", err)
-		return fmt.Errorf("log %s %w: %d records, after %d; both signed tree heads are kept in %s (%w)", c.Name(), ErrShrunk, got.Size, k.Size, evidence, err)
+		where := "the program's log"
+		if evidence != "" {
+			where = evidence
+		}
+		return fmt.Errorf("log %s %w: %d records, after %d; both signed tree heads are in %s (%w)", c.Name(), ErrShrunk, got.Size, k.Size, where, err)
 	case err != nil:
 		return fmt.Errorf("comparing the tree head of log %s of %d records with the accepted one of %d: %w", c.Name(), got.Size, k.Size, err)
 	case hash != older.Hash:
@@ -219,7 +231,7 @@ func (c *Client) compare(ctx context.Context, k kept, got TreeHead) error {
 
 func (c *Client) fork(kept, got TreeHead) error {
 	err := &ForkError{Log: c.Name(), Kept: kept, Got: got}
-	err.Evidence = c.state.evidence("it signed two tree heads of which none extends the other", kept, got)
+	err.Evidence = c.state.evidence(evidenceFork, "it signed two tree heads of which none extends the other", kept, got)
 	c.log.Error("the log is forked", "log", c.Name(), "kept_size", kept.Size, "kept_hash", kept.Hash.String(), "got_size", got.Size, "got_hash", got.Hash.String(), "evidence", err.Evidence)
 	return err
 }

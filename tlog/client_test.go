@@ -114,7 +114,11 @@ func TestClientFork(t *testing.T) {
 				if errors.As(err, &fork) != tc.fork || errors.Is(err, ErrShrunk) != tc.undecided {
 					t.Fatalf("got %v", err)
 				}
-				files, _ := filepath.Glob(filepath.Join(dir, "*.fork-*.txt"))
+				kind := "fork"
+				if tc.undecided {
+					kind = "shrunk"
+				}
+				files, _ := filepath.Glob(filepath.Join(dir, "*."+kind+"-*.txt"))
 				if len(files) != 1 {
 					t.Fatalf("evidence: %v; want one file", files)
 				}
@@ -268,6 +272,7 @@ func TestClientDamagedState(t *testing.T) {
 	}{
 		{"newest cut", "upkeep tree head v1\nacc", "", 300},
 		{"newest empty", "\x00", "", 300},
+		{"newest too long", strings.Repeat("x", maxState+1), "", 300},
 		{"both", "x", "y", -1},
 	} {
 		dir := t.TempDir()
@@ -301,6 +306,63 @@ func TestClientDamagedState(t *testing.T) {
 		if head, ok := newTestClient(t, verifier, srv.URL, dir).Head(); !ok || head.Size != 600 {
 			t.Errorf("%s: after repair: %d, %v", tc.name, head.Size, ok)
 		}
+	}
+}
+
+// What a process has accepted it does not forget with its files.
+func TestClientLosesState(t *testing.T) {
+	a, b, verifier := twoHistories(t, 300)
+	fill(t, a, 300, 400)
+	var sw switcher
+	srv := httptest.NewServer(&sw)
+	defer srv.Close()
+	dir := t.TempDir()
+	c := newTestClient(t, verifier, srv.URL, dir)
+	sw.set(a.Handler(nil))
+	if _, err := c.Update(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*.head*"))
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.Append(t.Context(), Entry{"x@v1.0.0", []byte("other\n")}); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, b, 301, 500)
+	sw.set(b.Handler(nil))
+	var fork *ForkError
+	if head, err := c.Update(t.Context()); !errors.As(err, &fork) {
+		t.Fatalf("a fork after the files were removed: %d, %v; want a fork", head.Size, err)
+	}
+	sw.set(a.Handler(nil))
+	fill(t, a, 400, 600)
+	if head, err := c.Update(t.Context()); err != nil || head.Size != 600 {
+		t.Fatalf("honest again: %d, %v", head.Size, err)
+	}
+	if head, ok := newTestClient(t, verifier, srv.URL, dir).Head(); !ok || head.Size != 600 {
+		t.Fatalf("what is kept: %d, %v; want 600", head.Size, ok)
+	}
+}
+
+// A server that often lags behind leaves room for the evidence of a fork, and what
+// is not written is not claimed to be.
+func TestEvidenceBounds(t *testing.T) {
+	_, verifier := newKey(t)
+	c := newTestClient(t, verifier, "http://127.0.0.1:1", t.TempDir())
+	head := func(n int) TreeHead { return TreeHead{Size: int64(n), Note: fmt.Appendf(nil, "note %d\n", n)} }
+	for _, kind := range []string{evidenceShrunk, evidenceFork} {
+		for n := range maxEvidence + 2 {
+			name := c.state.evidence(kind, "why", head(1000), head(n))
+			if (name != "") != (n < maxEvidence) {
+				t.Fatalf("%s %d is in %q", kind, n, name)
+			}
+		}
+	}
+	if name := c.state.evidence(evidenceFork, "why", head(1000), head(0)); name == "" {
+		t.Fatal("evidence that was kept is not found again")
 	}
 }
 

@@ -21,6 +21,7 @@
 //	NAME.head.previous  the one before, used when NAME.head is damaged
 //	NAME.lock           taken while the head is compared and replaced
 //	NAME.fork-HASH.txt  evidence: two tree heads, both signed, that can't both be true
+//	NAME.shrunk-HASH.txt  two signed tree heads, the later one smaller and not proven to be of the same history
 //
 // Files of a Log, in its folder:
 //

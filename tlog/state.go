@@ -18,10 +18,19 @@ import (
 	ct "golang.org/x/mod/sumdb/tlog"
 
 	"example.org/upkeep/internal/durable"
+	"example.org/upkeep/internal/httpget"
 )
 
-// maxEvidence bounds the files a hostile log can make us write.
+// maxEvidence bounds the files of each kind that a hostile log, or a server that
+// lags behind, can make us write.
 const maxEvidence = 100
+
+// Kinds of evidence. Two tree heads that a server which merely lags behind can show
+// must not take the place of those that prove a fork.
+const (
+	evidenceFork   = "fork"
+	evidenceShrunk = "shrunk"
+)
 
 // A stateDir keeps the newest accepted tree head of one log on disk.
 type stateDir struct {
@@ -117,10 +126,12 @@ func (s *stateDir) load() (k kept, ok bool, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, httpget.ErrTooLarge) {
 			return kept{}, false, fmt.Errorf("reading the kept tree head of log %s: %w", s.verifier.Name(), err)
 		}
-		k, err := parseKept(data, s.verifier)
+		if err == nil {
+			k, err = parseKept(data, s.verifier)
+		}
 		if err == nil {
 			return k, true, nil
 		}
@@ -162,20 +173,24 @@ func (s *stateDir) replace(old *kept, head TreeHead) error {
 	return durable.WriteFile(s.file(".head"), formatKept(next), 0o644)
 }
 
-// evidence keeps two signed notes and returns the file's name.
-func (s *stateDir) evidence(why string, kept, got TreeHead) string {
+// evidence keeps two signed notes and returns the file's name, "" if they could
+// not be written; they are in the program's log then.
+func (s *stateDir) evidence(kind, why string, kept, got TreeHead) string {
 	id := sha256.Sum256(append(append([]byte{}, kept.Note...), got.Note...))
-	name := s.file(".fork-" + hex.EncodeToString(id[:8]) + ".txt")
+	name := s.file("." + kind + "-" + hex.EncodeToString(id[:8]) + ".txt")
 	if _, err := os.Stat(name); err == nil {
 		return name
 	}
-	if have, _ := filepath.Glob(s.file(".fork-*.txt")); len(have) >= maxEvidence {
-		return have[0] // proof enough
+	var err error
+	if have, _ := filepath.Glob(s.file("." + kind + "-*.txt")); len(have) >= maxEvidence {
+		err = fmt.Errorf("there are %d such files already", len(have))
+	} else {
+		text := fmt.Sprintf("Log %s: %s.\nFound at %s.\n\n== accepted at %s\n\n%s\n== refused\n\n%s",
+			s.verifier.Name(), why, time.Now().UTC().Format(time.RFC3339), kept.Accepted.UTC().Format(time.RFC3339), kept.Note, got.Note)
+		err = durable.WriteFile(name, []byte(text), 0o644)
 	}
-	text := fmt.Sprintf("Log %s: %s.\nFound at %s.\n\n== accepted at %s\n\n%s\n== refused\n\n%s",
-		s.verifier.Name(), why, time.Now().UTC().Format(time.RFC3339), kept.Accepted.UTC().Format(time.RFC3339), kept.Note, got.Note)
-	if err := durable.WriteFile(name, []byte(text), 0o644); err != nil {
-		s.log.Error("evidence of a forked log could not be written", "file", name, "err", err, "kept", string(kept.Note), "got", string(got.Note))
+	if err != nil {
+		s.log.Error("evidence against a log could not be written", "file", name, "err", err, "kept", string(kept.Note), "got", string(got.Note))
 		return ""
 	}
 	return name
