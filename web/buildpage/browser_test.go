@@ -41,8 +41,7 @@ func TestBrowserBuild(t *testing.T) {
 			f, h := newFake(t, Config{})
 			defer close(f.release)
 			srv := httptest.NewServer(h)
-			defer srv.Close()
-			defer srv.CloseClientConnections()
+			defer webtest.Close(srv)
 			if !script {
 				tab.NoScript()
 			}
@@ -84,8 +83,7 @@ func TestBrowserAccessibility(t *testing.T) {
 	tab := webtest.New(t)
 	_, h := newFake(t, Config{Metrics: true, Base: "https://build.example.org"})
 	srv := httptest.NewServer(h)
-	defer srv.Close()
-	defer srv.CloseClientConnections()
+	defer webtest.Close(srv)
 	pages := map[string]string{}
 	for name, path := range map[string]string{"home": "/", "built": "/" + specDone, "failed": "/" + specBad, "building": "/" + specNow, "new": "/" + specNew, "module": "/module"} {
 		pages[name] = srv.URL + path

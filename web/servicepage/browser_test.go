@@ -144,10 +144,7 @@ func serve(t *testing.T, e supervisor.Controller, withLogin bool) (string, *logi
 		cfg.Login = g
 	}
 	srv := httptest.NewServer(New(cfg, e))
-	t.Cleanup(func() {
-		srv.CloseClientConnections() // streams of events last
-		srv.Close()
-	})
+	t.Cleanup(func() { webtest.Close(srv) })
 	return srv.URL, cfg.Login
 }
 

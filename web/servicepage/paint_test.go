@@ -27,10 +27,7 @@ func held(t testing.TB, scripts <-chan struct{}) string {
 		}
 		pages.ServeHTTP(w, r)
 	}))
-	t.Cleanup(func() {
-		srv.CloseClientConnections() // streams of events last
-		srv.Close()
-	})
+	t.Cleanup(func() { webtest.Close(srv) })
 	return srv.URL + "/"
 }
 
