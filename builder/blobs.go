@@ -119,7 +119,11 @@ func (b *blobs) compress(hex string, f form) error {
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(z, src)
+		d := spec.NewDigest()
+		if _, err = io.Copy(io.MultiWriter(z, d), src); err == nil && d.Hex() != hex {
+			err = errors.Join(fmt.Errorf("the stored binary %s has the hash %s; it is removed, and built again when it is asked for", hex, d.Hex()),
+				os.Remove(b.path(hex, plain)))
+		}
 		return errors.Join(err, z.Close())
 	}, func() string { return b.path(hex, f) })
 }
@@ -187,9 +191,8 @@ func (b *blobs) trim(quota int64, now time.Time) (int, error) {
 	return removed, nil
 }
 
-// CheckBinaries hashes every binary in a folder of them, and calls problem for
-// each that is not what its name says. Compressed forms are made from those and
-// checked by every client.
+// CheckBinaries hashes every binary in a folder of them, what the compressed
+// forms hold too, and calls problem for each that is not what its name says.
 func CheckBinaries(ctx context.Context, dir string, problem func(string)) (checked int, err error) {
 	files, err := filepath.Glob(filepath.Join(dir, "[0-9a-f][0-9a-f]", "*"))
 	if err != nil {
@@ -199,25 +202,56 @@ func CheckBinaries(ctx context.Context, dir string, problem func(string)) (check
 		if err := ctx.Err(); err != nil {
 			return checked, err
 		}
-		if filepath.Ext(name) != "" {
-			continue
+		hex, ext, _ := strings.Cut(filepath.Base(name), ".")
+		if ext != "" {
+			ext = "." + ext
 		}
-		f, err := os.Open(name)
+		sum, err := hashBinary(name, form(ext))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile to save space
 		}
-		if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
 			return checked, fmt.Errorf("checking binaries: %w", err)
 		}
-		d := spec.NewDigest()
-		_, err = io.Copy(d, f)
-		f.Close()
-		checked++
+		if ext == "" {
+			checked++
+		}
+		remedy := "remove it, and it is made again when it is asked for"
 		if err != nil {
-			problem(fmt.Sprintf("binary %s can't be read: %v", name, err))
-		} else if d.Hex() != filepath.Base(name) {
-			problem(fmt.Sprintf("binary %s has the hash %s: remove it, and it is built again when it is asked for", name, d.Hex()))
+			problem(fmt.Sprintf("binary %s can't be read: %v: %s", name, err, remedy))
+		} else if sum != hex {
+			problem(fmt.Sprintf("binary %s has the hash %s: %s", name, sum, remedy))
 		}
 	}
 	return checked, nil
+}
+
+// hashBinary returns the hash of the binary in a file.
+func hashBinary(name string, f form) (string, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	var r io.Reader = file
+	switch f {
+	case gzipped:
+		z, err := kgzip.NewReader(file)
+		if err != nil {
+			return "", err
+		}
+		r = z
+	case zstded:
+		z, err := zstd.NewReader(file, zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return "", err
+		}
+		defer z.Close()
+		r = z
+	}
+	d := spec.NewDigest()
+	if _, err := io.Copy(d, r); err != nil {
+		return "", err
+	}
+	return d.Hex(), nil
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // ServeHTTP answers every request to the service. GET starts no build, but for
-// events, opinions and lookups in the log.
+// events, opinions, lookups in the log and binaries that were removed; HEAD never.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -118,6 +118,12 @@ func (s *Service) serveLog(w http.ResponseWriter, r *http.Request, rest string) 
 				return
 			}
 			redirect(w, r, "/tlog/lookup/"+sp.String(), http.StatusFound)
+			return
+		}
+	}
+	if key, ok := strings.CutPrefix(rest, "lookup/"); ok && r.Method == http.MethodHead {
+		if _, ok := s.log.Find(key); !ok { // nobody would get what is built
+			http.Error(w, "not found: no record for this key", http.StatusNotFound)
 			return
 		}
 	}
@@ -272,6 +278,11 @@ func (s *Service) serveFile(w http.ResponseWriter, r *http.Request, res Result, 
 		return
 	}
 	h := w.Header()
+	if res.Removed && r.Method == http.MethodHead {
+		h.Set("Content-Type", "application/octet-stream")
+		h.Set("Cache-Control", "no-store")
+		return
+	}
 	if res.Removed {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // it is built first
 		again, err := s.follow(r.Context(), sp, ClientOf(r), func(Event) error { return nil })

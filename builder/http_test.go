@@ -65,6 +65,12 @@ func TestHTTP(t *testing.T) {
 	for _, suffix := range []string{"", "log", "record", "dl", s.FileName()} {
 		ts.get(t, "GET", "/"+sp+suffix)
 	}
+	// Nor does a HEAD, of anything.
+	for path, status := range map[string]int{"/" + sp + "opinion": 200, "/" + sp + "events": 200, "/tlog/lookup/" + sp: 404} {
+		if resp, _ := ts.get(t, "HEAD", path); resp.StatusCode != status {
+			t.Errorf("HEAD %s: %d", path, resp.StatusCode)
+		}
+	}
 	if res, err := ts.Result(s); err != nil || res.State != StateNone {
 		t.Fatalf("after GET: %+v, %v", res, err)
 	}
@@ -267,6 +273,9 @@ func TestQuota(t *testing.T) {
 	}
 	if res, err = ts.Result(recs[0].Spec); err != nil || !res.Removed {
 		t.Fatalf("not removed: %+v, %v", res, err)
+	}
+	if resp, _ := ts.get(t, "HEAD", res.URL()+recs[0].FileName()); resp.StatusCode != 200 || ts.blobs.has(res.SHA256) {
+		t.Errorf("HEAD: %d, built again: %v", resp.StatusCode, ts.blobs.has(res.SHA256))
 	}
 	resp, body := ts.get(t, "GET", res.URL()+recs[0].FileName(), "Accept-Encoding", "identity")
 	d := spec.NewDigest()

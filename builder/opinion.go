@@ -101,6 +101,9 @@ func (s *Service) serveOpinion(w http.ResponseWriter, r *http.Request, sp spec.S
 	h := w.Header()
 	h.Set(opinionHeader, "1")
 	h.Set("Cache-Control", "no-store")
+	if r.Method == http.MethodHead {
+		return
+	}
 	rec, logged, err := s.Opinion(r.Context(), sp, ClientOf(r))
 	s.patience(w, 0)
 	var msg []byte

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -237,9 +238,15 @@ func (s *Service) backoff(tries int) time.Duration {
 
 // record appends the record of a stored binary to the log.
 func (s *Service) record(serving, ctx context.Context, out built, res *Result) error {
-	opinions, err := s.agree(serving, ctx, out)
-	if err != nil {
-		return err
+	// A removed binary that was built again has its record: verifiers that are down
+	// now are no reason to withhold it.
+	_, again := s.log.Find(out.record.Spec.String())
+	var opinions []opinion
+	if !again {
+		var err error
+		if opinions, err = s.agree(serving, ctx, out); err != nil {
+			return err
+		}
 	}
 	id, err := s.log.Append(ctx, tlog.Entry{Key: out.record.Spec.String(), Text: out.record.Line()})
 	if errors.Is(err, tlog.ErrKeyExists) {
@@ -250,6 +257,14 @@ func (s *Service) record(serving, ctx context.Context, out built, res *Result) e
 	}
 	res.State, res.LogID, res.Agreed, res.Pending = StateSuccess, id, agreements(opinions), s.pending(opinions)
 	res.Size, res.Sum, res.SHA256 = out.record.Size, out.record.Sum, fmt.Sprintf("%x", out.sha256)
+	if again {
+		kept, ok, err := s.results.load(out.record.Spec)
+		if err != nil {
+			s.logger.Error("reading a result; its verifiers are asked again", "err", err)
+		} else if ok && kept.Sum == res.Sum {
+			res.Agreed, res.Pending = kept.Agreed, kept.Pending
+		}
+	}
 	return nil
 }
 
@@ -290,6 +305,8 @@ func (s *Service) finish(j *job, res Result, keep bool) {
 func (s *Service) afterStore(hex string) {
 	if f, err := s.blobs.open(hex, gzipped); err == nil {
 		f.Close()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		s.logger.Error("compressing a binary", "err", err)
 	}
 	if s.cfg.Quota == 0 {
 		return

@@ -18,8 +18,8 @@ func fsckCommand() *cli.Command {
 	return &cli.Command{
 		Name: "fsck", Args: "KEY", Short: "check every record, tile and binary of a log's folder",
 		Long: `KEY is the log's verifier key. Every record and every tile is compared with the
-signed tree head, and every binary with the hash that it is stored under.
-Nothing is changed; the server may run meanwhile. Ends with status 1 when
+signed tree head, and every binary and its compressed forms with the hash that
+it is stored under. Nothing is changed; the server may run meanwhile. Ends with status 1 when
 anything is wrong.`,
 		Example: "upkeep-build fsck -state /var/lib/upkeep-build build.example.org+1234abcd+AbCd…",
 		Flags: func(fs *flag.FlagSet) {
