@@ -332,7 +332,7 @@ func TestFailures(t *testing.T) {
 		{"example.org/badmod@v1.0.0/" + target() + "/", false, false, "go.mod can't be read"},
 		{"example.org/cgo@v1.0.0/" + target() + "/", true, false, "without cgo"},
 		{"example.org/broken@v1.0.0/" + target() + "/", false, false, "The source does not compile: "},
-		{"example.org/nodep@v1.0.0/" + target() + "/", false, false, "is not known to the module proxy"},
+		{"example.org/nodep@v1.0.0/" + target() + "/", true, true, "example.org/gone@v1.0.0 is not known to the module proxy"},
 		{"example.org/embed@v1.0.0/" + target() + "/", false, false, "embeds files that the module does not hold"},
 		{"example.org/nomain@v1.0.0/" + target() + "/", false, false, "does not"},
 		{"example.org/asm@v1.0.0/" + target() + "/", false, false, "does not"},

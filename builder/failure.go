@@ -89,8 +89,10 @@ func failureOf(err error) *Failure {
 		return errProxySlow
 	case errors.Is(err, syscall.ENOSPC):
 		return temporary("The build server's disk is full.", err)
-	case errors.Is(err, httpget.ErrTooLarge):
-		return permanent("The module, or its go.mod, is larger than this server accepts.")
+	case errors.Is(err, source.ErrTooLarge):
+		return permanent("The module's go.mod is larger than this server accepts.")
+	case errors.Is(err, httpget.ErrTooLarge): // so that nothing of it was verified
+		return temporary("The module proxy's answer is larger than this server accepts.", err)
 	}
 	return temporary("The build server could not get what it needs; it will try again.", err)
 }
@@ -121,6 +123,13 @@ var verifyingRE = regexp.MustCompile(`verifying (?:module|zip|go\.mod): `)
 // What is not there, also in the checksum database.
 var missingRE = regexp.MustCompile(`reading \S+: (?:404|410) `)
 
+// What is not there for now: it may be published, or the proxy be half a one.
+var goneRE = regexp.MustCompile(`(\S+@\S+): reading \S+: (?:404|410)`)
+
+// Answers of a proxy that nothing could be verified of, perhaps named with the
+// line of the source that imports the package.
+var unusableRE = regexp.MustCompile(`reading \S+: [1-5]\d\d |invalid response from proxy|proxy returned info|zip: (?:not a valid|checksum|unsupported)|zip for \S+ has unexpected file|flate: corrupt`)
+
 var rules = []rule{
 	{regexp.MustCompile(`package (\S+) is not a main package`), true, "Package $1 is not a command: it is not package main."},
 	{regexp.MustCompile(`module (\S+) found[^,]*, but does not contain package (\S+)`), true, "There is no package $2 in $1."},
@@ -137,7 +146,6 @@ var rules = []rule{
 	{regexp.MustCompile(`pattern (\S+): no matching files found`), false, "The package embeds files that the module does not hold ($1)."},
 	{regexp.MustCompile(`pattern (\S+): cannot embed`), false, "The package embeds something that can't be embedded ($1)."},
 	{regexp.MustCompile(`use of internal package (\S+) not allowed`), false, "The package uses the internal package $1 of another module."},
-	{regexp.MustCompile(`(\S+@\S+): reading \S+: (404|410)`), false, "The dependency $1 is not known to the module proxy."},
 	{regexp.MustCompile(`(?m)^.*(?:unknown revision|invalid version|malformed|errors parsing|unknown directive|module declares its path as|invalid (?:import path|module|character)|unexpected module path|ambiguous import|cannot find (?:module|package)|invalid input (?:directory|file) name).*$`), false, ""},
 	// What the compiler, the assembler and the linker say of source.
 	{regexp.MustCompile(`(?m)^\S+?:\d+(?::\d+)?: .+$`), false, "The source does not compile: $0"},
@@ -180,6 +188,12 @@ func classify(output string, err error, fetching bool) *Failure {
 			return temporary("The checksum database does not know a dependency: "+l, err)
 		}
 		return &Failure{Text: "The checksum database's record of a module could not be verified: " + l, Err: &alarmError{"hash_mismatch", err}}
+	}
+	if m := goneRE.FindStringSubmatch(output); fetching && m != nil {
+		return unknown(httpget.Line(m[1], 500) + " is not known to the module proxy.")
+	}
+	if m := unusableRE.FindString(output); fetching && m != "" {
+		return temporary("The module proxy's answer can't be used: "+line(output, m), err)
 	}
 	for _, r := range rules {
 		loc := r.re.FindStringSubmatchIndex(output)

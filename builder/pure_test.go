@@ -44,7 +44,7 @@ func TestOrder(t *testing.T) {
 
 func TestClassify(t *testing.T) {
 	exit := &sandbox.ExitError{Code: 1}
-	const perm, none, temp = "permanent", "not found", "temporary"
+	const perm, none, passing, temp = "permanent", "not found", "not found now", "temporary"
 	for _, tc := range []struct {
 		output, want, text string
 		err                error
@@ -66,7 +66,12 @@ func TestClassify(t *testing.T) {
 		{"../mod/example.org/x@v1.0.0/main.go:3:8: example.org/y@v1.0.0: Get \"PROXY/example.org/y/@v/v1.0.0.zip\": EOF", temp, "may pass", exit},
 		{"main.go:3:5: undefined: y\nwrite /std/x: no space left on device", temp, "may pass", exit},
 		{"compile: signal: killed\nmain.go:3:5: undefined: y", temp, "more memory than it could have", exit},
-		{"go: example.org/y@v1.0.0: reading PROXY/example.org/y/@v/v1.0.0.mod: 404 Not Found", perm, "The dependency example.org/y@v1.0.0 is not known to the module proxy.", exit},
+		{"go: example.org/y@v1.0.0: reading PROXY/example.org/y/@v/v1.0.0.mod: 404 Not Found", passing, "example.org/y@v1.0.0 is not known to the module proxy.", exit},
+		{"/mod/example.org/x@v1.0.0/main.go:3:8: example.org/y@v1.0.0: reading PROXY/example.org/y/@v/v1.0.0.zip: 404 Not Found", passing, "example.org/y@v1.0.0 is not known to the module proxy.", exit},
+		{"/mod/example.org/x@v1.0.0/main.go:3:8: reading PROXY/example.org/y/@v/v1.0.0.zip: 403 Forbidden\n\tserver response: no", temp, "answer can't be used", exit},
+		{"/mod/example.org/x@v1.0.0/main.go:3:8: zip: not a valid zip file", temp, "answer can't be used", exit},
+		{"/mod/example.org/x@v1.0.0/main.go:3:8: zip for example.org/y@v1.0.0 has unexpected file z", temp, "answer can't be used", exit},
+		{"go: example.org/x@v1.0.0: example.org/x@v1.0.0: invalid response from proxy \"PROXY\": invalid character '<' looking for beginning of value", temp, "answer can't be used", exit},
 		{"package example.org/x: no non-test Go files in /mod/example.org/x@v1.0.0", none, "has no Go files", exit},
 		{"-> unzip /mod/cache/download/example.org/x/@v/v1.0.0.zip: example.org/x@v1.0.0/a'b: malformed file path \"a'b\": invalid char '\\''", perm, "The zip of a module can't be unpacked: example.org/x@v1.0.0/a'b: malformed", exit},
 		{"go: example.org/x@v1.0.0: unzip /mod/cache/download/example.org/x/@v/v1.0.0.zip: example.org/x@v1.0.0/A.go: case-insensitive file name collision: \"a.go\" and \"A.go\"", perm, "can't be unpacked", exit},
@@ -90,6 +95,8 @@ func TestClassify(t *testing.T) {
 			got = none
 		case f.Permanent:
 			got = perm
+		case f.NotFound:
+			got = passing
 		}
 		var alarm *alarmError
 		if want := strings.Contains(tc.text, "served something else") || strings.Contains(tc.text, "not be verified"); errors.As(f, &alarm) != want {

@@ -85,9 +85,12 @@ func (s *Source) Sums(ctx context.Context, m module.Version) (Sums, error) {
 }
 
 // MaxGoMod bounds a go.mod file that is read here, far above those of the largest
-// modules: parsed, it takes hundreds of times its size. What is longer is
-// [httpget.ErrTooLarge].
+// modules: parsed, it takes hundreds of times its size. One that is longer and
+// has the hash in the checksum database is [ErrTooLarge].
 const MaxGoMod = 512 << 10
+
+// ErrTooLarge is returned for a verified file that is longer than is read here.
+var ErrTooLarge = errors.New("larger than is read here")
 
 // GoMod returns the verified go.mod file of a version.
 func (s *Source) GoMod(ctx context.Context, m module.Version) ([]byte, error) {
@@ -109,7 +112,7 @@ func (s *Source) GoMod(ctx context.Context, m module.Version) ([]byte, error) {
 		return nil, &HashError{m.String() + "/go.mod", got, sums.GoMod}
 	}
 	if len(data) > MaxGoMod {
-		return nil, fmt.Errorf("the go.mod file of %s: %w (%d bytes)", m, httpget.ErrTooLarge, MaxGoMod)
+		return nil, fmt.Errorf("the go.mod file of %s is %w (%d bytes)", m, ErrTooLarge, MaxGoMod)
 	}
 	return data, nil
 }
