@@ -269,14 +269,18 @@ func (c *Config) CheckUpdates() error {
 	}
 	if c.Health.URL != "" {
 		u, err := url.Parse(c.Health.direct(c.Proxy.Listen, c.sampleBackends()).URL)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Port() != "" && !isAddress(u.Host, 1) {
 			bad("health.url", "is %q, which is no http or https address", c.Health.URL)
 		}
 	}
 	if c.Health.TCP != "" {
-		if _, _, err := net.SplitHostPort(c.Health.direct(c.Proxy.Listen, c.sampleBackends()).TCP); err != nil {
+		if !isAddress(c.Health.direct(c.Proxy.Listen, c.sampleBackends()).TCP, 1) {
 			bad("health.tcp", "is %q, which is not host:port", c.Health.TCP)
 		}
+	}
+	// Such a service runs, and is killed when it should end: no reason not to start it.
+	if sig, _ := signalByName(c.Process.StopSignal); !ends(sig) {
+		bad("process.stop_signal", "is %q, by which no service ends; try \"TERM\"", c.Process.StopSignal)
 	}
 	if _, err := parseStatuses(c.Health.Status); err != nil {
 		bad("health.status", "%v", err)
@@ -294,6 +298,29 @@ func (c *Config) CheckUpdates() error {
 		bad("health.timeout", "is %v; it has to be more than 0", c.Health.Timeout)
 	}
 	return errors.Join(errs...)
+}
+
+// isAddress says whether a text is host:port, with a port of at least the given
+// one or a name of it.
+func isAddress(addr string, least int) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	n, err := net.LookupPort("ip", port) // in /etc/services, not in DNS
+	return err == nil && n >= least
+}
+
+// CheckControl returns what is wrong with the table [control]; the service is
+// updated also without its socket.
+func CheckControl(c ControlConfig) error {
+	if c.Group == "" {
+		return nil
+	}
+	if _, err := lookupGroup(c.Group); err != nil {
+		return fmt.Errorf("key control.group: %w", err)
+	}
+	return nil
 }
 
 // ControlSocket returns the control socket's file name.

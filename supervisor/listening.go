@@ -253,7 +253,7 @@ func (c *Config) checkSockets() error {
 		names[s.Name] = true
 		switch s.Network {
 		case "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
-			if _, _, err := net.SplitHostPort(s.Address); err != nil {
+			if !isAddress(s.Address, 0) {
 				bad(key, "has the address %q, which is not host:port", s.Address)
 			}
 			if s.Mode != "" || s.User != "" || s.Group != "" {

@@ -11,6 +11,7 @@ import (
 
 	"example.org/upkeep/internal/cli"
 	"example.org/upkeep/internal/config"
+	"example.org/upkeep/supervisor"
 )
 
 func configCommands() []*cli.Command {
@@ -79,6 +80,11 @@ func checkSettings(cfg Config, file string) error {
 		if _, _, pageErr := pageConfig(cfg, slog.New(slog.DiscardHandler)); pageErr != nil {
 			err = errors.Join(err, fmt.Errorf("%s: table web: %w", file, pageErr))
 		}
+	} else if fmt.Sprint(cfg.Web) != fmt.Sprint(supervisor.WebConfig{}) { // an empty list is one of no elements
+		err = errors.Join(err, fmt.Errorf("%s: key web.listen is not set; without it nothing of the table web has an effect", file))
+	}
+	if ctlErr := supervisor.CheckControl(cfg.Control); ctlErr != nil {
+		err = errors.Join(err, fmt.Errorf("%s: %w", file, ctlErr))
 	}
 	return err
 }

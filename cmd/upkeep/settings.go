@@ -80,8 +80,7 @@ func (s settings) Check(text string) []servicepage.Problem {
 	err := config.Parse(s.file, []byte(text), &c)
 	if err == nil {
 		c.resolve(s.file)
-		e := c.engine(s.file, nil)
-		err = errors.Join(e.CheckStart(), e.CheckUpdates())
+		err = checkSettings(c, s.file)
 	}
 	return problems(s.file, err)
 }

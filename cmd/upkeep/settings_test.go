@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.org/upkeep/internal/config"
 	"example.org/upkeep/web/login"
 )
 
@@ -39,6 +40,9 @@ func TestSettings(t *testing.T) {
 	if p := s.Check(good); len(p) != 0 {
 		t.Errorf("a good text: %+v", p)
 	}
+	if text, err := config.Default(defaultConfig()); err != nil || len(s.Check(strings.Replace(string(text), "path = ''", "path = 'hello'", 1))) != 0 {
+		t.Errorf("the default configuration: %+v, %v", s.Check(string(text)), err)
+	}
 	for text, want := range map[string]struct {
 		line int
 		text string
@@ -48,6 +52,10 @@ func TestSettings(t *testing.T) {
 		"[service]\npath = \"x\"\n[updates\n":                       {3, ""},
 		"[service]\npath = \"x\"\n[updates]\nkeep = 0\n":            {0, "updates.keep is 0"},
 		"[updates]\nkeep = 2\n":                                     {0, "service.path is not set"},
+		// What "upkeep config check" says, the page says too.
+		"[service]\npath = \"x\"\n[control]\ngroup = \"no group of this machine\"\n": {0, "control.group"},
+		"[service]\npath = \"x\"\n[web]\nmetrics = \"127.0.0.1:8301\"\n":             {0, "web.listen is not set"},
+		"[service]\npath = \"x\"\n[web]\nlisten = \":8300\"\n":                       {0, "nobody has to log in"},
 	} {
 		p := s.Check(text)
 		if len(p) == 0 || p[0].Line != want.line || !strings.Contains(p[0].Text, want.text) {
