@@ -29,9 +29,11 @@ type ecosystem struct {
 	t   testing.TB
 	url string
 	key string // of the checksum database
-	log *tlog.Log
+
+	signer string
 
 	mu     sync.Mutex
+	log    *tlog.Log
 	files  map[string][]byte     // by path below the proxy
 	hold   chan struct{}         // answers wait until it is closed; nil: they don't
 	broken func(path string) int // status to answer instead, 0 for none
@@ -40,17 +42,21 @@ type ecosystem struct {
 
 func newEcosystem(t testing.TB) *ecosystem {
 	t.Helper()
-	signer, verifier, err := tlog.GenerateKey("sum.test")
+	signer, _, err := tlog.GenerateKey("sum.test")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newEcosystemWithKey(t, signer)
+}
+
+func newEcosystemWithKey(t testing.TB, signer string) *ecosystem {
+	t.Helper()
 	l, err := tlog.OpenLog(t.TempDir(), signer, tlog.LogOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	e := &ecosystem{t: t, key: verifier, log: l, files: map[string][]byte{}, asked: map[string]int{}}
-	sums := http.StripPrefix("/sumdb/sum.test", l.Handler(nil))
+	e := &ecosystem{t: t, key: l.VerifierKey(), signer: signer, log: l, files: map[string][]byte{}, asked: map[string]int{}}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
 		data, ok := e.files[r.URL.Path]
@@ -58,7 +64,7 @@ func newEcosystem(t testing.TB) *ecosystem {
 		if e.broken != nil {
 			status = e.broken(r.URL.Path)
 		}
-		hold := e.hold
+		hold, log := e.hold, e.log
 		e.asked[r.URL.Path]++
 		e.mu.Unlock()
 		if hold != nil {
@@ -68,7 +74,7 @@ func newEcosystem(t testing.TB) *ecosystem {
 		case status != 0:
 			http.Error(w, "broken", status)
 		case strings.HasPrefix(r.URL.Path, "/sumdb/sum.test/"):
-			sums.ServeHTTP(w, r)
+			http.StripPrefix("/sumdb/sum.test", log.Handler(nil)).ServeHTTP(w, r)
 		case !ok:
 			http.Error(w, "not found: no such module here", http.StatusNotFound)
 		default:

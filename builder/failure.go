@@ -57,9 +57,12 @@ func failureOf(err error) *Failure {
 	var f *Failure
 	var hash *source.HashError
 	var status *httpget.StatusError
+	var fork *tlog.ForkError
 	switch {
 	case errors.As(err, &f):
 		return f
+	case errors.As(err, &fork), errors.Is(err, tlog.ErrSignature), errors.Is(err, tlog.ErrInconsistent), errors.Is(err, tlog.ErrShrunk):
+		return temporary("The checksum database contradicts itself or its key, so that nothing it says can be verified.", &alarmError{"hash_mismatch", err})
 	case errors.As(err, &hash):
 		return temporary(sentence(hash.Error()), &alarmError{"hash_mismatch", err})
 	case errors.Is(err, toolchain.ErrUnknown):
