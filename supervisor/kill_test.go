@@ -246,7 +246,7 @@ func testKillAtRandom(t *testing.T) {
 		n = 300
 	}
 	// Most of the time is spent waiting, so that several are under way at once.
-	const lanes = 3
+	const lanes = 6
 	var wg sync.WaitGroup
 	for lane := range lanes {
 		wg.Go(func() {
