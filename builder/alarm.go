@@ -36,6 +36,8 @@ func (s *Service) alarm(kind, text string) {
 	s.metrics.alarms.WithLabelValues(kind).Inc()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// Each try raises it again, which is to push no other out.
+	s.alarms = slices.DeleteFunc(s.alarms, func(a Alarm) bool { return a.Kind == kind && a.Text == text })
 	s.alarms = slices.Insert(s.alarms, 0, Alarm{time.Now().UTC(), kind, text})
 	s.alarms = s.alarms[:min(len(s.alarms), maxAlarms)]
 }

@@ -42,3 +42,15 @@ func TestDatabaseForks(t *testing.T) {
 		t.Errorf("%s, %v", text, err)
 	}
 }
+
+// An alarm that is raised again and again is shown once and pushes no other out.
+func TestAlarmsOnce(t *testing.T) {
+	ts := start(t, newEcosystem(t), testOptions{idle: true})
+	ts.alarm("sum_differs", "a")
+	for range maxAlarms + 1 {
+		ts.alarm("hash_mismatch", "b")
+	}
+	if got := ts.Status(t.Context()).Alarms; len(got) != 2 || got[0].Text != "b" || got[1].Text != "a" {
+		t.Errorf("alarms: %+v", got)
+	}
+}

@@ -28,7 +28,8 @@ type section struct {
 	sum  [32]byte
 }
 
-// Compare returns one sentence for each difference, none for equal files.
+// Compare returns one sentence for each difference, none for equal files. The
+// sentences call the first binary ours and the second one theirs.
 func Compare(a, b io.ReaderAt, sizeA, sizeB int64) ([]string, error) {
 	var out []string
 	at, equal, err := firstDifference(io.NewSectionReader(a, 0, sizeA), io.NewSectionReader(b, 0, sizeB))
@@ -38,7 +39,7 @@ func Compare(a, b io.ReaderAt, sizeA, sizeB int64) ([]string, error) {
 	if equal {
 		return nil, nil
 	}
-	out = append(out, fmt.Sprintf("The first different byte is at %#x; the sizes are %d and %d.", at, sizeA, sizeB))
+	out = append(out, fmt.Sprintf("The first different byte is at %#x; the sizes are %d (ours) and %d (theirs).", at, sizeA, sizeB))
 	out = append(out, infoDifferences(a, b)...)
 	sa, errA := sections(a)
 	sb, errB := sections(b)
@@ -88,12 +89,12 @@ func infoDifferences(a, b io.ReaderAt) []string {
 	var out []string
 	for _, l := range la {
 		if !slices.Contains(lb, l) {
-			out = append(out, fmt.Sprintf("Only the first one's build information has %.300q.", l))
+			out = append(out, fmt.Sprintf("Only our build information has %.300q.", l))
 		}
 	}
 	for _, l := range lb {
 		if !slices.Contains(la, l) {
-			out = append(out, fmt.Sprintf("Only the second one's build information has %.300q.", l))
+			out = append(out, fmt.Sprintf("Only their build information has %.300q.", l))
 		}
 	}
 	if len(out) > maxSections {
@@ -192,16 +193,16 @@ func sectionDifferences(a, b []section) []string {
 		t, ok := find(b, s.name)
 		switch {
 		case !ok:
-			out = append(out, fmt.Sprintf("Only the first one has a section %.100q (%d bytes).", s.name, s.size))
+			out = append(out, fmt.Sprintf("Only ours has a section %.100q (%d bytes).", s.name, s.size))
 		case s.size != t.size:
-			out = append(out, fmt.Sprintf("Section %.100q differs: %d and %d bytes.", s.name, s.size, t.size))
+			out = append(out, fmt.Sprintf("Section %.100q differs: %d bytes in ours, %d in theirs.", s.name, s.size, t.size))
 		case s.sum != t.sum:
 			out = append(out, fmt.Sprintf("Section %.100q differs: %d bytes in both.", s.name, s.size))
 		}
 	}
 	for _, t := range b {
 		if _, ok := find(a, t.name); !ok {
-			out = append(out, fmt.Sprintf("Only the second one has a section %.100q (%d bytes).", t.name, t.size))
+			out = append(out, fmt.Sprintf("Only theirs has a section %.100q (%d bytes).", t.name, t.size))
 		}
 	}
 	if len(out) == 0 {

@@ -2,6 +2,7 @@ package bindiff
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -44,7 +45,7 @@ func TestCompare(t *testing.T) {
 	}{
 		{"equal", a, nil},
 		{"a flipped bit in data", change(func(b []byte) { b[at] ^= 1 }), []string{"first different byte", "build information is the same", "differs"}},
-		{"cut", a[:len(a)-1], []string{"the sizes are"}},
+		{"cut", a[:len(a)-1], []string{fmt.Sprintf("the sizes are %d (ours) and %d (theirs)", len(a), len(a)-1)}},
 		{"empty", nil, []string{"at 0x0", "can't be compared"}},
 		{"no binary", []byte("#!/bin/sh\n"), []string{"can't be read", "can't be compared"}},
 	} {

@@ -37,7 +37,8 @@ log of this program's own there; its key is made at the first start.
 
 One line for each record is printed: "same", "differs" or "unknown" (could not be
 built here), the number and the spec. For a difference the lines behind it say in
-what the binaries differ. With -once the exit status is 1 when anything differs.`,
+what the binaries differ. With -once the exit status is 1 when anything differs
+that was looked at in this run; the next one goes on behind it.`,
 		Example: "upkeep-build verify -state audit -from now build.example.org+1234abcd+Ab…",
 		Flags: func(fs *flag.FlagSet) {
 			f.register(fs)
