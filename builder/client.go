@@ -37,12 +37,31 @@ func ClientOf(r *http.Request) string {
 
 // identify notes who sent a request.
 func (c *clientLimits) identify(r *http.Request, answer http.Header) *http.Request {
-	addr := clientAddr(remoteAddr(r), r.Header.Values("X-Forwarded-For"), c.proxies)
+	remote, forwarded := remoteAddr(r), r.Header.Values("X-Forwarded-For")
+	addr := clientAddr(remote, forwarded, c.proxies)
+	if len(forwarded) == 0 && contains(c.proxies, remote) && relayed(r) {
+		c.warn.Do(func() {
+			c.logger.Warn("a reverse proxy seems not to say in X-Forwarded-For who asks: all its clients count as one, and on loopback none has a limit", "proxy", remote, "host", r.Host)
+		})
+	}
 	client := clientNetwork(addr)
 	if contains(c.except, addr) { // not its neighbours
 		client = netip.PrefixFrom(addr, addr.BitLen()).String()
 	}
 	return r.WithContext(context.WithValue(r.Context(), clientKey{}, asker{client, addr, answer}))
+}
+
+// relayed reports whether a request comes from a program on behalf of another,
+// as far as it says so: it names this server otherwise than this machine does, or
+// the proxy.
+func relayed(r *http.Request) bool {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	here := host == "" || host == "localhost" || err == nil && addr.IsLoopback()
+	return !here || r.Header.Get("Via") != "" || r.Header.Get("Forwarded") != "" || r.Header.Get("X-Real-Ip") != ""
 }
 
 func remoteAddr(r *http.Request) netip.Addr {

@@ -1,8 +1,10 @@
 package builder
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -164,4 +166,38 @@ type deadlines struct {
 func (d *deadlines) SetWriteDeadline(t time.Time) error {
 	d.set = append(d.set, t)
 	return nil
+}
+
+// A reverse proxy that does not say who asks is told of once.
+func TestSilentProxy(t *testing.T) {
+	for _, tc := range []struct {
+		remote, host string
+		header       []string
+		want         int
+	}{
+		{"127.0.0.1:1000", "build.example.org", nil, 1},
+		{"127.0.0.1:1000", "127.0.0.1:8000", []string{"X-Real-Ip", "192.0.2.1"}, 1},
+		{"127.0.0.1:1000", "127.0.0.1:8000", []string{"Via", "1.1 proxy"}, 1},
+		{"127.0.0.1:1000", "build.example.org", []string{"X-Forwarded-For", "192.0.2.1"}, 0},
+		{"127.0.0.1:1000", "127.0.0.1:8000", nil, 0},
+		{"127.0.0.1:1000", "localhost", nil, 0},
+		{"[::1]:1000", "[::1]:8000", nil, 0},
+		{"192.0.2.1:1000", "build.example.org", nil, 0},
+	} {
+		var out bytes.Buffer
+		c, err := newClientLimits(DefaultConfig().Limit, slog.New(slog.NewTextHandler(&out, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &http.Request{RemoteAddr: tc.remote, Host: tc.host, Header: http.Header{}}
+		for i := 0; i < len(tc.header); i += 2 {
+			r.Header.Set(tc.header[i], tc.header[i+1])
+		}
+		for range 3 {
+			c.identify(r, http.Header{})
+		}
+		if got := strings.Count(out.String(), "X-Forwarded-For"); got != tc.want {
+			t.Errorf("%+v: %d warnings: %s", tc, got, out.String())
+		}
+	}
 }

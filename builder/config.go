@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -129,7 +130,7 @@ func (c Config) Check() error {
 	if first > 0 && c.Require == 0 {
 		errs = append(errs, errors.New("require is 0, so the verifiers decide nothing; set it to how many must agree"))
 	}
-	if _, err := newClientLimits(c.Limit); err != nil {
+	if _, err := newClientLimits(c.Limit, slog.Default()); err != nil {
 		errs = append(errs, err)
 	}
 	names := map[string]bool{}

@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -19,6 +20,8 @@ type clientLimits struct {
 	cfg     LimitConfig
 	proxies []netip.Prefix // whose X-Forwarded-For counts
 	except  []netip.Prefix // have no limits
+	logger  *slog.Logger
+	warn    sync.Once
 
 	mu      sync.Mutex
 	clients map[string]*clientLimit
@@ -31,13 +34,13 @@ type clientLimit struct {
 
 const maxClients = 10_000
 
-func newClientLimits(cfg LimitConfig) (*clientLimits, error) {
+func newClientLimits(cfg LimitConfig, logger *slog.Logger) (*clientLimits, error) {
 	proxies, err1 := parseNetworks(cfg.Proxies)
 	except, err2 := parseNetworks(cfg.Except)
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("limit: %w", err)
 	}
-	return &clientLimits{cfg: cfg, proxies: proxies, except: except, clients: map[string]*clientLimit{}}, nil
+	return &clientLimits{cfg: cfg, proxies: proxies, except: except, logger: logger, clients: map[string]*clientLimit{}}, nil
 }
 
 // of returns the limits of a client, nil if it has none. c.mu is held.

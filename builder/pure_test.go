@@ -352,7 +352,7 @@ func TestNewestOf(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	c, err := newClientLimits(LimitConfig{Recent: 2, Old: 1})
+	c, err := newClientLimits(LimitConfig{Recent: 2, Old: 1}, slog.Default())
 	if err != nil {
 		t.Fatal(err)
 	}

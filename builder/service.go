@@ -198,7 +198,7 @@ func New(o Options) (_ *Service, err error) {
 		return nil, err
 	}
 	s.toolchains.SetIndex(toolchain.Index{Zone: o.Config.GoIndex, Server: o.Config.GoIndexServer})
-	if s.clients, err = newClientLimits(o.Config.Limit); err != nil {
+	if s.clients, err = newClientLimits(o.Config.Limit, o.Logger); err != nil {
 		return nil, err
 	}
 	for _, v := range o.Config.Verifiers {
