@@ -107,7 +107,7 @@ func (c *Client) Checked() time.Time {
 // [ErrInconsistent] and those of the network.
 func (c *Client) Update(ctx context.Context) (TreeHead, error) {
 	var msg []byte
-	err := retry(ctx, c.attempts, func() (err error) {
+	err := retry(ctx, c.attempts, c.log, func() (err error) {
 		msg, err = c.transport.getSoon(ctx, "latest", maxNote)
 		return err
 	})
@@ -248,7 +248,7 @@ func (c *Client) treeHash(ctx context.Context, head TreeHead, size int64) (ct.Ha
 // the protocol, escaped by the caller. For a log that makes records on demand
 // it may take as long as ctx allows. Without a record it returns [ErrNotFound].
 func (c *Client) Lookup(ctx context.Context, key string) (Record, error) {
-	msg, err := c.transport.get(ctx, "lookup/"+key, maxLookup)
+	msg, err := c.transport.get(ctx, "lookup/"+key, maxLookup, 0)
 	if missing(err) {
 		return Record{}, fmt.Errorf("looking up %s in log %s: %w: %w", key, c.Name(), ErrNotFound, err)
 	}

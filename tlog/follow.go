@@ -244,9 +244,11 @@ func (f *follower[T]) read(ctx context.Context, j *tileJob[T], right func() bool
 		if wrong == 3 || attempt == tileAttempts-1 || errors.Is(err, httpget.ErrTooLarge) || ctx.Err() != nil {
 			return fmt.Errorf("data tile %s: %w", j.tile.Path(), err)
 		}
+		d := delay(attempt, err, rand.Float64())
+		tellWait(c.log, d, err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(delay(attempt, err, rand.Float64())):
+		case <-time.After(d):
 		}
 	}
 }
@@ -267,10 +269,21 @@ func (f *follower[T]) fetch(ctx context.Context, j *tileJob[T]) (err error) {
 	return err
 }
 
-// refusal tells a server without data tiles from one that has no tiles at all.
+// refusal tells a server without data tiles from one that has no tiles at all, and
+// from one that lacks this tile only: a copy that is behind, or being made. That
+// passes.
 func (f *follower[T]) refusal(ctx context.Context, t ct.Tile, err error) error {
-	c, hashes := f.cfg.Client, t
+	c, hashes, first := f.cfg.Client, t, t
 	hashes.L = 0
+	first.N, first.W = 0, tileWidth
+	passing := t.W < tileWidth && missing(err)
+	if t.N > 0 {
+		_, err2 := c.getTile(ctx, first, maxDataTile)
+		passing = !refused(err2)
+	}
+	if passing {
+		return fmt.Errorf("data tile %s, which the server should have: %w", t.Path(), err)
+	}
 	if _, err2 := c.getTile(ctx, hashes, maxHashTile); err2 == nil {
 		return fmt.Errorf("%w, while it serves hash tiles: a module proxy that carries the checksum database only for lookups can't be followed; give the address of the database itself, or watch a list of modules instead (%w)", ErrNoDataTiles, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -178,6 +179,44 @@ func TestFollowLies(t *testing.T) {
 	}
 }
 
+// A server that lacks one tile, as a copy that is being made, is not taken for one
+// that has no data tiles: nobody would ask it again.
+func TestFollowLacksTile(t *testing.T) {
+	for _, tc := range []struct {
+		size   int64
+		path   string
+		status int
+	}{
+		{1000, "/tile/8/data/001", http.StatusNotFound},
+		{1000, "/tile/8/data/002", http.StatusForbidden},
+		{1000, "/tile/8/data/003.p/232", http.StatusNotFound},
+		{100, "/tile/8/data/000.p/100", http.StatusNotFound},
+	} {
+		srv, err := logtest.NewServer("", content, tc.size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var there atomic.Bool
+		hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == tc.path && !there.Load() {
+				http.Error(w, "not yet", tc.status)
+				return
+			}
+			srv.ServeHTTP(w, r)
+		}))
+		r := reading{t: t, c: content}
+		c := newClient(t, srv, hs.URL, nil)
+		if err := r.read(c); err == nil || errors.Is(err, tlog.ErrNoDataTiles) || !strings.Contains(err.Error(), tc.path[1:]) {
+			t.Errorf("%s is answered %d: %v; want an error that passes and names the tile", tc.path, tc.status, err)
+		}
+		there.Store(true)
+		if err := r.read(c); err != nil || r.next != tc.size {
+			t.Errorf("%s is there: read %d records, %v", tc.path, r.next, err)
+		}
+		hs.Close()
+	}
+}
+
 // What was read before must be the beginning of the log it goes on with.
 func TestFollowAnotherHistory(t *testing.T) {
 	signer, _, err := tlog.GenerateKey("db.example.org")
@@ -322,7 +361,7 @@ func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tries atomic.Int64
 		start := time.Now()
-		err := tlog.Retry(t.Context(), 4, func() error {
+		err := tlog.Retry(t.Context(), 4, slog.Default(), func() error {
 			switch tries.Add(1) {
 			case 1:
 				return &httpget.StatusError{Code: 429, RetryAfter: 90 * time.Second}
@@ -335,7 +374,7 @@ func TestRetryAfter(t *testing.T) {
 			t.Errorf("%d tries in %v: %v; want 3 in a little over 90s", tries.Load(), d, err)
 		}
 		tries.Store(0)
-		err = tlog.Retry(t.Context(), 4, func() error { tries.Add(1); return &httpget.StatusError{Code: 403} })
+		err = tlog.Retry(t.Context(), 4, slog.Default(), func() error { tries.Add(1); return &httpget.StatusError{Code: 403} })
 		if err == nil || tries.Load() != 1 {
 			t.Errorf("a refusal was tried %d times", tries.Load())
 		}

@@ -120,7 +120,7 @@ func (c *Client) cached(t ct.Tile) []byte {
 // fetchHashTile gets a hash tile from the server, unverified.
 func (c *Client) fetchHashTile(ctx context.Context, t ct.Tile) ([]byte, error) {
 	var data []byte
-	err := retry(ctx, c.attempts, func() (err error) {
+	err := retry(ctx, c.attempts, c.log, func() (err error) {
 		data, err = c.getTile(ctx, t, maxHashTile)
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -69,13 +70,16 @@ func newTransport(base string, hc *http.Client, limits Limits, m *clientMetrics)
 		tr := http.DefaultTransport.(*http.Transport).Clone()
 		tr.MaxIdleConnsPerHost = 64 // tiles are fetched side by side
 		tr.ResponseHeaderTimeout = 0
+		tr.MaxResponseHeaderBytes = 64 << 10
 		t.hc = &http.Client{Transport: tr}
 	}
 	return t, nil
 }
 
-// get reads the file at path, which starts without a slash, at most max bytes.
-func (t *transport) get(ctx context.Context, path string, max int64) ([]byte, error) {
+// get reads the file at path, which starts without a slash, at most max bytes. An
+// answer may take until ctx ends, or timeout if that is not 0: waiting for the
+// limits on traffic does not count, however many wait.
+func (t *transport) get(ctx context.Context, path string, max int64, timeout time.Duration) ([]byte, error) {
 	if t.dir != "" {
 		return readFile(filepath.Join(t.dir, filepath.FromSlash(path)), max)
 	}
@@ -84,7 +88,13 @@ func (t *transport) get(ctx context.Context, path string, max int64) ([]byte, er
 			return nil, err
 		}
 	}
-	data, err := httpget.Get(ctx, t.hc, t.base+"/"+path, max)
+	asking := ctx
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		asking, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	data, err := httpget.Get(asking, t.hc, t.base+"/"+path, max)
 	t.metrics.request(err, len(data))
 	if t.bytes != nil && len(data) > 0 {
 		if err := t.bytes.WaitN(ctx, min(len(data), t.bytes.Burst())); err != nil {
@@ -96,9 +106,7 @@ func (t *transport) get(ctx context.Context, path string, max int64) ([]byte, er
 
 // getSoon is get for answers that need no work at the server.
 func (t *transport) getSoon(ctx context.Context, path string, max int64) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	return t.get(ctx, path, max)
+	return t.get(ctx, path, max, answerTimeout)
 }
 
 // readFile reads a whole file of at most max bytes.
@@ -148,17 +156,27 @@ func delay(attempt int, err error, jitter float64) time.Duration {
 	return d
 }
 
+// tellWait says that a server wants to be left alone for long: else following
+// would seem to hang.
+func tellWait(log *slog.Logger, d time.Duration, err error) {
+	if d > 2*maxDelay {
+		log.Warn("the log's server asks to wait", "for", d.Round(time.Second), "err", err)
+	}
+}
+
 // retry calls try until it succeeds, fails for good, or has failed attempts times.
-func retry(ctx context.Context, attempts int, try func() error) error {
+func retry(ctx context.Context, attempts int, log *slog.Logger, try func() error) error {
 	for i := 0; ; i++ {
 		err := try()
 		if err == nil || refused(err) || errors.Is(err, httpget.ErrTooLarge) || i == attempts-1 {
 			return err
 		}
+		d := delay(i, err, rand.Float64())
+		tellWait(log, d, err)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w (last error: %w)", context.Cause(ctx), err)
-		case <-time.After(delay(i, err, rand.Float64())):
+		case <-time.After(d):
 		}
 	}
 }

@@ -53,7 +53,10 @@ func audit(ctx context.Context, c Config, w io.Writer, log *slog.Logger) error {
 		return err
 	}
 	client, _, err := openLog(ctx, c, db, nil, log)
-	if err != nil || client == nil {
+	if err == nil && client == nil {
+		err = errors.New("stopped before the log was found")
+	}
+	if err != nil {
 		return err
 	}
 	head, err := client.Update(ctx)

@@ -46,6 +46,8 @@ queries. With -once it ends when the index has reached the log's tree head.`,
 	}
 }
 
+var errStopped = errors.New("stopped before the index has caught up; the next run goes on from what is stored")
+
 func followLog(ctx context.Context, c Config, once bool, log *slog.Logger) (err error) {
 	c.Log.Mode = "follow"
 	db, err := c.Log.fill(ctx)
@@ -58,6 +60,9 @@ func followLog(ctx context.Context, c Config, once bool, log *slog.Logger) (err 
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	client, _, err := openLog(ctx, c, db, nil, log)
+	if err == nil && client == nil && once {
+		err = errStopped
+	}
 	if err != nil || client == nil {
 		return err
 	}
@@ -66,6 +71,9 @@ func followLog(ctx context.Context, c Config, once bool, log *slog.Logger) (err 
 		cfg.Progress = follow.Bar(os.Stderr)
 	}
 	if err := follow.Run(ctx, cfg); err != nil {
+		if once && ctx.Err() != nil {
+			return errStopped
+		}
 		return noDataTiles(err)
 	}
 	head, err := store.Head()

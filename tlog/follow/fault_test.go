@@ -152,6 +152,31 @@ func TestRunNoDataTiles(t *testing.T) {
 	}
 }
 
+// With Once, an end before the index has caught up is an error: scripts go by it.
+func TestOnceInterrupted(t *testing.T) {
+	s, err := logtest.NewServer("", content, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s.SetFaults(logtest.Faults{Before: func(r *http.Request) {
+		if strings.Contains(r.URL.Path, "/data/") {
+			cancel()
+			<-r.Context().Done()
+		}
+	}})
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	c, store := setUp(t, s.VerifierKey(), srv.URL)
+	if err := Run(ctx, Config{Log: c, Store: store, Once: true, Logger: slog.New(slog.DiscardHandler)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v; want an error that says so", err)
+	}
+	s.SetFaults(logtest.Faults{})
+	if err := Run(t.Context(), Config{Log: c, Store: store, Once: true, Logger: slog.New(slog.DiscardHandler)}); err != nil {
+		t.Errorf("in the next run: %v", err)
+	}
+}
+
 // Whatever this machine's clock says, the index holds the log's time; the
 // difference is told once.
 func TestClocksPart(t *testing.T) {

@@ -41,7 +41,8 @@ const (
 	maxDrift        = time.Hour // between the log's time and this machine's
 )
 
-// Run follows the log until ctx ends (or, with Once, until it has caught up).
+// Run follows the log until ctx ends (or, with Once, until it has caught up; it is
+// an error if ctx ends before).
 // Errors that can pass are logged, counted and tried again; with Once, and for
 // a log without data tiles, they are returned.
 func Run(ctx context.Context, cfg Config) error {
@@ -58,7 +59,7 @@ func Run(ctx context.Context, cfg Config) error {
 	failures := 0
 	for {
 		err := r.round(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && !cfg.Once {
 			return nil
 		}
 		if cfg.Once || errors.Is(err, tlog.ErrNoDataTiles) || errors.Is(err, index.ErrCorrupt) {
