@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -171,7 +172,38 @@ func TestFlagsOverride(t *testing.T) {
 
 var listens = regexp.MustCompile(`url=(http://\S+/) key=(\S+)`)
 
-// The program serves, builds, says so in metrics, and ends on SIGTERM; a
+// startServer starts the program and waits until it listens.
+func startServer(t *testing.T, args []string) (cmd *exec.Cmd, url, verifier string) {
+	t.Helper()
+	cmd = command(t.Context(), args...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var said string
+	endless := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	sc := bufio.NewScanner(stderr)
+	for sc.Scan() {
+		said += sc.Text() + "\n"
+		if m := listens.FindStringSubmatch(sc.Text()); m != nil {
+			url, verifier = m[1], m[2]
+			break
+		}
+	}
+	if !endless.Stop() || url == "" {
+		t.Fatalf("it does not listen within two minutes: %s", said)
+	}
+	go func() {
+		for sc.Scan() {
+		}
+	}()
+	return cmd, url, verifier
+}
+
+// The program serves, builds, says so in metrics, and ends on SIGTERM and SIGHUP; a
 // second one on the same folder is refused; an auditor agrees with it.
 func TestServe(t *testing.T) {
 	if runtime.GOOS == "windows" {
@@ -198,31 +230,7 @@ func TestServe(t *testing.T) {
 	}
 	source := []string{"-proxy", proxy, "-database", db.VerifierKey(), "-goroot", goRoot(t), "-no-sandbox"}
 	args := append([]string{"serve", "-listen", "127.0.0.1:0", "-key", key, "-state", state}, source...)
-	cmd := command(t.Context(), args...)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var url, verifier, said string
-	endless := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
-	sc := bufio.NewScanner(stderr)
-	for sc.Scan() {
-		said += sc.Text() + "\n"
-		if m := listens.FindStringSubmatch(sc.Text()); m != nil {
-			url, verifier = m[1], m[2]
-			break
-		}
-	}
-	if !endless.Stop() || url == "" {
-		t.Fatalf("it does not listen within two minutes: %s", said)
-	}
-	go func() {
-		for sc.Scan() {
-		}
-	}()
+	cmd, url, verifier := startServer(t, args)
 	client, err := tlog.NewClient(tlog.ClientConfig{Key: verifier, URL: url + "tlog", Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -268,6 +276,15 @@ func TestServe(t *testing.T) {
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
+	}
+	if !signal.Ignored(syscall.SIGHUP) { // or a child ignores it too
+		cmd, _, _ := startServer(t, args)
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("after SIGHUP: %v", err)
+		}
 	}
 	binaries, err := filepath.Glob(filepath.Join(state, "blobs", "??", strings.Repeat("?", 64)))
 	if err != nil || len(binaries) != 1 {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -49,6 +50,11 @@ func serveCommand() *cli.Command {
 }
 
 func serve(ctx context.Context, c Config) (err error) {
+	if !signal.Ignored(syscall.SIGHUP) { // the terminal was closed: no reason to leave builds behind
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
+	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	key, err := c.readKey()
 	if err != nil {
