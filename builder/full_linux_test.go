@@ -213,3 +213,41 @@ func TestDiskFullForCompressed(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 }
+
+// While there is no room for compressed forms, those who accept them get the
+// binary as it is.
+func TestDiskFullForDownload(t *testing.T) {
+	e, rec := hello(t)
+	ts := start(t, e, testOptions{})
+	if _, err := ts.lookup(t, rec.Spec.String()); err != nil {
+		t.Fatal(err)
+	}
+	res, err := ts.Result(rec.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := ts.blobs.path(res.SHA256, plain)
+	ts.stop()
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	ts = start(t, e, testOptions{dir: ts.dir, key: ts.key, idle: true})
+	disk, _ := logtest.SmallDisk(t, 8<<20)
+	if ts.blobs, err = openBlobs(disk); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ts.blobs.put(file); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, disk)
+	for _, accept := range []string{"zstd", "gzip"} {
+		resp, body := ts.get(t, "GET", res.URL()+rec.FileName(), "Accept-Encoding", accept)
+		d := spec.NewDigest()
+		d.Write(body)
+		if resp.StatusCode != 200 || resp.Header.Get("Content-Encoding") != "" || resp.Header.Get("Etag") != `"`+res.SHA256+`"` || d.Sum() != rec.Sum {
+			t.Errorf("%s: %d %q, sum %s", accept, resp.StatusCode, resp.Header, d.Sum())
+		}
+	}
+}

@@ -309,6 +309,14 @@ func (s *Service) serveFile(w http.ResponseWriter, r *http.Request, res Result, 
 		}
 	}
 	file, err := s.blobs.open(res.SHA256, f)
+	if err != nil && h.Get("Content-Encoding") != "" {
+		// There may be no room for another form; the binary itself is there.
+		if whole, plainErr := s.blobs.open(res.SHA256, plain); plainErr == nil {
+			s.logger.Warn("a binary is sent uncompressed", "err", err)
+			h.Del("Content-Encoding")
+			file, f, err = whole, plain, nil
+		}
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		h.Del("Content-Encoding")
 		s.pages.ServeError(w, r, http.StatusNotFound, "The binary is not stored here any more.")
