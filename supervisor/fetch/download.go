@@ -114,6 +114,9 @@ func (f *Fetcher) fill(ctx context.Context, r spec.Record, w io.Writer, progress
 	// A gzip file of incompressible data is a little larger than the data.
 	body := &resuming{ctx: ctx, hc: f.hc, url: url + ".gz", left: r.Size + r.Size/100 + 64<<10}
 	defer body.Close()
+	if progress != nil {
+		progress(0, r.Size) // the first byte may have to be waited for
+	}
 	err := body.open()
 	var se *httpget.StatusError
 	plain := errors.As(err, &se) && se.NotFound()

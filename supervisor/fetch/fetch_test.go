@@ -31,8 +31,13 @@ func TestFetch(t *testing.T) {
 		t.Errorf("proof %+v", p)
 	}
 	var last, total int64
-	if err := r.f.Download(t.Context(), p, r.dest, func(d, t int64) { last, total = d, t }); err != nil {
-		t.Fatal(err)
+	loads, before := r.b.loads.Load(), int32(-1) // before: when progress was told first
+	if err := r.f.Download(t.Context(), p, r.dest, func(d, t int64) {
+		if last, total = d, t; before < 0 {
+			before = r.b.loads.Load()
+		}
+	}); err != nil || before != loads {
+		t.Fatal(before, loads, err)
 	}
 	got, err := os.ReadFile(r.dest)
 	if err != nil || !bytes.Equal(got, r.b.bin) || last != int64(len(got)) || total != last {
