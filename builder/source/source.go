@@ -8,6 +8,7 @@
 package source
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
 	"errors"
@@ -144,7 +145,7 @@ func (s *Source) Zip(ctx context.Context, m module.Version, file string, max int
 	if err := checkEntries(file); err != nil {
 		return "", fmt.Errorf("reading the zip of %s: %w", m, err)
 	}
-	got, err := dirhash.HashZip(file, dirhash.Hash1)
+	got, err := hashZip(ctx, file, maxUnpacked)
 	if err != nil {
 		return "", fmt.Errorf("reading the zip of %s: %w", m, err)
 	}
@@ -152,6 +153,50 @@ func (s *Source) Zip(ctx context.Context, m module.Version, file string, max int
 		return "", &HashError{m.String(), got, sums.Zip}
 	}
 	return got, nil
+}
+
+// maxUnpacked bounds what is unpacked of a zip to hash it, far above modules and
+// toolchains: until then anything may be in it.
+const maxUnpacked = 4 << 30
+
+// hashZip is [dirhash.HashZip] that ends, with ctx and after max bytes.
+func hashZip(ctx context.Context, file string, max int64) (string, error) {
+	z, err := zip.OpenReader(file)
+	if err != nil {
+		return "", err
+	}
+	defer z.Close()
+	var names []string
+	files := map[string]*zip.File{}
+	for _, f := range z.File {
+		names = append(names, f.Name)
+		files[f.Name] = f
+	}
+	return dirhash.Hash1(names, func(name string) (io.ReadCloser, error) {
+		r, err := files[name].Open()
+		if err != nil {
+			return nil, err
+		}
+		return &bounded{r, ctx, &max}, nil
+	})
+}
+
+// bounded reads files that may have so many bytes left together.
+type bounded struct {
+	io.ReadCloser
+	ctx  context.Context
+	left *int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if err := context.Cause(b.ctx); err != nil {
+		return 0, err
+	}
+	n, err := b.ReadCloser.Read(p)
+	if *b.left -= int64(n); *b.left < 0 {
+		return 0, fmt.Errorf("%w (unpacked)", httpget.ErrTooLarge)
+	}
+	return n, err
 }
 
 // maxEntries bounds the files of a zip: each takes 2 KiB of memory while it is
