@@ -93,7 +93,7 @@ func (h *health) Check(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("health command: %w", err)
 		}
 		if code != 0 {
-			return "", fmt.Errorf("health command exited with status %d: %s", code, httpget.Line(out, 200))
+			return "", fmt.Errorf("health command %s", exited(code, out))
 		}
 		said = append(said, "health command is content")
 	}
@@ -137,4 +137,13 @@ func (h *health) get(ctx context.Context) (string, error) {
 		}
 	}
 	return "answered " + httpget.Line(resp.Status, 100), nil
+}
+
+// exited tells of a command's end, with the first of what it said.
+func exited(code int, out string) string {
+	text := fmt.Sprintf("exited with status %d", code)
+	if line := httpget.Line(out, 300); line != "" {
+		text += ": " + line
+	}
+	return text
 }

@@ -79,6 +79,9 @@ func TestHealth(t *testing.T) {
 			}
 		})
 	}
+	if got := exited(1, " \n"); got != "exited with status 1" {
+		t.Errorf("a command that says nothing %q", got)
+	}
 	if newHealth(HealthConfig{Status: "200"}, nil).Configured() {
 		t.Error("configured without anything to check")
 	}

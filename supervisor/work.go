@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"example.org/upkeep/builder/spec"
-	"example.org/upkeep/internal/httpget"
 	"example.org/upkeep/supervisor/install"
 	"example.org/upkeep/supervisor/notify"
 	"example.org/upkeep/supervisor/process"
@@ -273,7 +272,7 @@ func (e *Engine) askHook(ctx context.Context, u update) outcome {
 	case code == notNow:
 		return outcome{event: evFail, err: errNotNow}
 	case code != 0:
-		return outcome{event: evFail, err: fmt.Errorf("before_update hook exited with status %d: %s", code, httpget.Line(out, 300))}
+		return outcome{event: evFail, err: fmt.Errorf("before_update hook %s", exited(code, out))}
 	}
 	return outcome{event: evDone}
 }
@@ -287,7 +286,7 @@ func (e *Engine) hook(ctx context.Context, argv []string, name string, u update)
 	if err == nil && code == 0 {
 		return
 	}
-	text := fmt.Sprintf("%s hook exited with status %d: %s", name, code, httpget.Line(out, 300))
+	text := name + " hook " + exited(code, out)
 	if err != nil {
 		text = fmt.Sprintf("%s hook: %v", name, err)
 	}
