@@ -111,6 +111,11 @@ func (t *transport) getSoon(ctx context.Context, path string, max int64) ([]byte
 
 // readFile reads a whole file of at most max bytes.
 func readFile(name string, max int64) ([]byte, error) {
+	if fi, err := os.Stat(name); err != nil {
+		return nil, err
+	} else if !fi.Mode().IsRegular() { // opening a pipe would wait for its other end, whatever signal comes
+		return nil, fmt.Errorf("%s is not a regular file (%v): remove it", name, fi.Mode().Type())
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
