@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,9 +147,11 @@ func init() {
 		if os.Getenv(hopEnv) == "" {
 			return
 		}
+		var spins atomic.Int64
 		for range 2 * runtime.NumCPU() {
 			go func() {
 				for {
+					spins.Add(1)
 				}
 			}()
 		}
