@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,9 +132,15 @@ func testRealDisk(t *testing.T) {
 func readOnly(t *testing.T, dir string) (heal func()) {
 	remount := func(flags uintptr) {
 		t.Helper()
-		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|flags, ""); err != nil {
-			t.Fatal(fmt.Errorf("mounting %s anew: %w", dir, errors.Join(err)))
-		}
+		// A process that is just being started has the files that were open for
+		// writing a moment ago, until it runs its program.
+		waitFor(t, "mounting "+dir+" anew", func() bool {
+			err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|flags, "")
+			if err != nil && !errors.Is(err, unix.EBUSY) {
+				t.Fatalf("mounting %s anew: %v", dir, err)
+			}
+			return err == nil
+		})
 	}
 	remount(unix.MS_RDONLY)
 	return func() { remount(0) }
