@@ -123,7 +123,11 @@ func TestLogin(t *testing.T) {
 		t.Errorf("the login page when logged in: status %d", r.StatusCode)
 	}
 	// Another value of the cookie is nobody's.
-	if r := w.do(get("/", &http.Cookie{Name: c.Name, Value: "x" + c.Value[1:]})); r.StatusCode != 303 {
+	first := "x"
+	if c.Value[0] == 'x' {
+		first = "y"
+	}
+	if r := w.do(get("/", &http.Cookie{Name: c.Name, Value: first + c.Value[1:]})); r.StatusCode != 303 {
 		t.Errorf("forged cookie: status %d", r.StatusCode)
 	}
 	out := httptest.NewRequest("POST", "http://localhost:8300/logout", nil)
