@@ -170,9 +170,19 @@ func (tab *Tab) where(expression string) string {
 
 func (tab *Tab) do(what string, steps ...chromedp.Action[chromedp.Void]) {
 	tab.t.Helper()
+	tab.try(func(error) bool { return false }, what, steps...)
+}
+
+// try does steps, and does them again after some errors.
+func (tab *Tab) try(again func(error) bool, what string, steps ...chromedp.Action[chromedp.Void]) {
+	tab.t.Helper()
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	if err := chromedp.Do(ctx, steps...); err != nil {
+	err := chromedp.Do(ctx, steps...)
+	for err != nil && ctx.Err() == nil && again(err) {
+		err = chromedp.Do(ctx, steps...)
+	}
+	if err != nil {
 		tab.t.Fatalf("%s: %v at %s", what, err, tab.where("location.href + ' ' + document.documentElement.outerHTML.slice(0, 300)"))
 	}
 }
@@ -209,7 +219,12 @@ func (tab *Tab) NoScript() {
 // Go opens an address and waits for the page.
 func (tab *Tab) Go(url string) {
 	tab.t.Helper()
-	tab.do("opening "+url, chromedp.Navigate(url), chromedp.WaitReady(chromedp.CSS("body")))
+	again := func(err error) bool {
+		// Chromium gives up a page when an interface of the machine comes or goes, as
+		// those of other tests do.
+		return strings.Contains(err.Error(), "ERR_NETWORK_CHANGED")
+	}
+	tab.try(again, "opening "+url, chromedp.Navigate(url), chromedp.WaitReady(chromedp.CSS("body")))
 }
 
 // Start begins to open an address and does not wait for the page.
