@@ -199,9 +199,6 @@ func configDefaultCommand() *cli.Command {
 		Name: "config default", Short: "print a configuration with every key, its default and what it means",
 		Example: "upkeep-build config default >/etc/upkeep-build.toml",
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("config default takes no arguments")
-			}
 			text, err := config.Default(defaultConfig())
 			if err == nil {
 				_, err = os.Stdout.Write(text)
@@ -218,9 +215,6 @@ func configCheckCommand() *cli.Command {
 		Example: "upkeep-build config check -config /etc/upkeep-build.toml",
 		Flags:   f.register,
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("config check takes no arguments")
-			}
 			c, err := f.load()
 			if err != nil {
 				return err

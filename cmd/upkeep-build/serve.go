@@ -37,9 +37,6 @@ func serveCommand() *cli.Command {
 		Example: "upkeep-build serve -config /etc/upkeep-build.toml",
 		Flags:   f.register,
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("serve takes no arguments")
-			}
 			c, err := f.load()
 			if err != nil {
 				return err
@@ -222,9 +219,6 @@ func sandboxCommand() *cli.Command {
 		Example: "upkeep-build sandbox -config /etc/upkeep-build.toml",
 		Flags:   f.register,
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("sandbox takes no arguments")
-			}
 			c, err := f.load()
 			if err != nil {
 				return err

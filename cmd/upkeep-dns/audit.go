@@ -31,9 +31,6 @@ It ends with status 1 if two records of a version have different hashes.`,
 		Example: "upkeep-dns audit -config /etc/upkeep-dns.toml",
 		Flags:   func(fs *flag.FlagSet) { f.register(fs, true) },
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("audit takes no arguments")
-			}
 			c, err := f.load(needIndex)
 			if err != nil {
 				return err

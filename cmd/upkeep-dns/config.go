@@ -404,13 +404,9 @@ func (f *configFlags) load(n need) (Config, error) {
 	return c, nil
 }
 
-// run is the Run of a command that takes no arguments and needs so much of the
-// configuration.
-func (f *configFlags) run(command string, n need, do func(ctx context.Context, c Config) error) func(context.Context, []string) error {
-	return func(ctx context.Context, args []string) error {
-		if len(args) > 0 {
-			return cli.Usagef("%s takes no arguments", command)
-		}
+// run is the Run of a command that needs so much of the configuration.
+func (f *configFlags) run(n need, do func(ctx context.Context, c Config) error) func(context.Context, []string) error {
+	return func(ctx context.Context, _ []string) error {
 		c, err := f.load(n)
 		if err != nil {
 			return err
@@ -425,9 +421,6 @@ func configDefaultCommand() *cli.Command {
 		Short:   "print a configuration with every key, its default and what it means",
 		Example: "upkeep-dns config default >/etc/upkeep-dns.toml",
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("config default takes no arguments")
-			}
 			return writeDefault(os.Stdout)
 		},
 	}
@@ -448,7 +441,7 @@ func configCheckCommand() *cli.Command {
 		Short:   "check a configuration and the keys it names",
 		Example: "upkeep-dns config check -config /etc/upkeep-dns.toml",
 		Flags:   func(fs *flag.FlagSet) { f.register(fs, true) },
-		Run: f.run("config check", needAll, func(ctx context.Context, c Config) error {
+		Run: f.run(needAll, func(ctx context.Context, c Config) error {
 			if _, err := c.Log.fill(ctx); err != nil {
 				return err
 			}

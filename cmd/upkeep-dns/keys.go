@@ -37,7 +37,7 @@ Make the key before the delegation, and keep a copy of both files.`,
 			fs.StringVar(&algorithm, "algorithm", "ecdsap256sha256", "`ecdsap256sha256` or ed25519")
 			fs.BoolVar(&zsk, "zsk", false, "a key that only signs the zone's data, beside one that signs the keys")
 		},
-		Run: f.run("keygen", needZone, func(_ context.Context, c Config) error {
+		Run: f.run(needZone, func(_ context.Context, c Config) error {
 			now := time.Now().UTC().Truncate(time.Second)
 			have, err := dnsserver.LoadKeys(c.Keys, c.Zone.Zone)
 			if err != nil && !errors.Is(err, dnsserver.ErrNoKeys) {
@@ -69,7 +69,7 @@ func dsCommand() *cli.Command {
 			f.register(fs, false)
 			fs.BoolVar(&anchor, "anchor", false, "print a trust anchor file for delv(1) instead")
 		},
-		Run: f.run("ds", needZone, func(_ context.Context, c Config) error {
+		Run: f.run(needZone, func(_ context.Context, c Config) error {
 			keys, err := loadKeys(c)
 			if err != nil {
 				return err

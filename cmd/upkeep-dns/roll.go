@@ -23,7 +23,7 @@ func keyStatusCommand() *cli.Command {
 		Short:   "print the zone's keys, what they do now and what comes next",
 		Example: "upkeep-dns key status -config /etc/upkeep-dns.toml",
 		Flags:   func(fs *flag.FlagSet) { f.register(fs, false) },
-		Run: f.run("key status", needZone, func(_ context.Context, c Config) error {
+		Run: f.run(needZone, func(_ context.Context, c Config) error {
 			keys, err := loadKeys(c)
 			if err != nil {
 				return err
@@ -76,8 +76,8 @@ upkeep-dns key roll -finish -config /etc/upkeep-dns.toml`,
 			fs.StringVar(&resolver, "resolver", "", "with -finish: `host:port` of the resolver to ask (default: the system's)")
 		},
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 || zsk && (finish || algorithm != "") || finish && algorithm != "" {
-				return cli.Usagef("key roll takes no arguments, and one of -zsk, -finish and -algorithm")
+			if zsk && (finish || algorithm != "") || finish && algorithm != "" {
+				return cli.Usagef("key roll takes one of -zsk, -finish and -algorithm")
 			}
 			if !finish && (seen || resolver != "") {
 				return cli.Usagef("-ds-seen and -resolver belong to key roll -finish")

@@ -41,9 +41,6 @@ nothing. SIGTERM ends it.`,
 upkeep-dns serve -zone l.upkeep.test -keys keys -state state -ns ns0=127.0.0.1 -listen 127.0.0.1:0 -watch github.com/mjl-/mox`,
 		Flags: func(fs *flag.FlagSet) { f.register(fs, true) },
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("serve takes no arguments")
-			}
 			return serve(ctx, &f, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 		},
 	}

@@ -34,9 +34,6 @@ queries. With -once it ends when the index has reached the log's tree head.`,
 			fs.BoolVar(&once, "once", false, "end when the index has caught up")
 		},
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("follow takes no arguments")
-			}
 			c, err := f.load(needIndex)
 			if err != nil {
 				return err
@@ -94,7 +91,7 @@ A server may go on using the index meanwhile, except on Windows and OpenBSD;
 until the dump has ended its file grows.`,
 		Example: "upkeep-dns dump -state /var/lib/upkeep-dns | sha256sum",
 		Flags:   func(fs *flag.FlagSet) { f.register(fs, false) },
-		Run: f.run("dump", needIndex, func(_ context.Context, c Config) error {
+		Run: f.run(needIndex, func(_ context.Context, c Config) error {
 			store, err := openIndex(c)
 			if err != nil {
 				return err

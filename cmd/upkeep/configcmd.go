@@ -20,9 +20,6 @@ func configCommands() []*cli.Command {
 		Name: "config default", Short: "print a configuration with every key, its default and what it means",
 		Example: "upkeep config default >upkeep.toml",
 		Run: func(_ context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("config default takes no arguments")
-			}
 			text, err := config.Default(defaultConfig())
 			if err != nil {
 				return err
@@ -40,9 +37,6 @@ and install nothing.`,
 			fs.StringVar(&file, "config", defaultConfigFile, "configuration `file`")
 		},
 		Run: func(_ context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("config check takes no arguments; name the file with -config")
-			}
 			if err := checkConfig(file); err != nil {
 				return err
 			}

@@ -119,9 +119,6 @@ and with -ask from the index.`,
 			fs.BoolVar(&ask, "ask", false, "ask for new versions first")
 		},
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("plan takes no arguments")
-			}
 			c, err := f.client()
 			if err != nil {
 				return err
@@ -226,9 +223,6 @@ func historyCommand() *cli.Command {
 		Example: "upkeep history -json",
 		Flags:   f.add,
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("history takes no arguments")
-			}
 			c, err := f.client()
 			if err != nil {
 				return err
@@ -273,9 +267,6 @@ func logsCommand() *cli.Command {
 			fs.IntVar(&n, "n", 200, "how many `lines`, at most 200")
 		},
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("logs takes no arguments")
-			}
 			if n < 1 {
 				return cli.Usagef("-n %d: it is a number of lines from 1 on", n)
 			}

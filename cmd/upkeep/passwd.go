@@ -61,9 +61,6 @@ it. From then on everybody has to log in. A change ends the user's sessions.`,
 			fs.BoolVar(&remove, "delete", false, "remove the user")
 		},
 		Run: func(_ context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("passwd takes no arguments; name the user with -user")
-			}
 			if err := login.CheckName(user); err != nil {
 				return cli.Usagef("-user: %w", err)
 			}

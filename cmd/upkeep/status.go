@@ -24,9 +24,6 @@ under way, 2 failing or not running.`,
 			fs.BoolVar(&verbose, "v", false, "say more than one line")
 		},
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("status takes no arguments")
-			}
 			c, err := f.client()
 			if err != nil {
 				return &cli.ExitError{Code: 2, Err: err}

@@ -33,9 +33,6 @@ begun, or with -wait at the end: with 0 when the new version stays, else with 1.
 			fs.BoolVar(&wait, "wait", false, "wait for the end and show the steps")
 		},
 		Run: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return cli.Usagef("update takes no arguments; name a version with -version")
-			}
 			a.Verb = supervisor.VerbUpdate
 			if at != "" {
 				var err error

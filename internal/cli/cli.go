@@ -19,7 +19,7 @@ import (
 // A Command is one subcommand.
 type Command struct {
 	Name    string // "serve", or "config check"
-	Args    string // what follows the flags, for example "MODULE"
+	Args    string // what follows the flags, for example "MODULE"; without it nothing may follow
 	Short   string // one line
 	Long    string // paragraphs for -h, may be empty
 	Example string // command lines, one a line
@@ -125,6 +125,9 @@ func (p *Program) Run(ctx context.Context, args []string) int {
 	}
 	if late := lateFlag(rest, fs.Args()); late != "" {
 		return p.report(cmd, Usagef("%s stands behind an argument; flags come first, and arguments that start with - come behind --", late))
+	}
+	if cmd.Args == "" && fs.NArg() > 0 && !cmd.Hidden {
+		return p.report(cmd, Usagef("%s takes no arguments", cmd.Name))
 	}
 	return p.report(cmd, cmd.Run(ctx, fs.Args()))
 }
